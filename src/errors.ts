@@ -61,7 +61,52 @@ export class NetlinkError extends VifdError {
     readonly errno: number,
     options?: { cause?: unknown },
   ) {
-    super(code, `${op}${ifname === '' ? '' : ` ${ifname}`}: ${code}`, options);
+    super(code, `the kernel refused to ${op}${ifname === '' ? '' : ` ${ifname}`}: ${code}${meaning(code)}`, options);
+  }
+}
+
+const MEANINGS: Record<string, string> = {
+  EPERM: 'vifd needs CAP_NET_ADMIN',
+  ENODEV: 'the interface is gone',
+  EBUSY: 'busy',
+  EEXIST: 'the name is taken',
+  EINVAL: 'the device does not accept the value',
+  ELOOP: 'it would make a loop of bridges',
+  EOPNOTSUPP: 'this kernel or device cannot do it',
+  ETIMEDOUT: 'no answer over netlink',
+};
+
+const meaning = (code: string): string => (MEANINGS[code] === undefined ? '' : ` (${MEANINGS[code]})`);
+
+/** A configuration that cannot be used. `line` counts from 1; 0 when the fault has no place. */
+export class ConfigError extends VifdError {
+  override name = 'ConfigError';
+  constructor(
+    readonly file: string,
+    readonly line: number,
+    readonly key: string,
+    readonly value: string,
+    readonly expected: string,
+  ) {
+    const place = line > 0 ? `${file}:${line}` : file;
+    const what = key === '' ? value : `${key} is ${printable(value)}`;
+    super('ECONFIG', `${place}: ${what}; expected ${expected}`);
+  }
+}
+
+/**
+ * A vif cannot be connected as things stand. `message` may be shown to the guest (hotplug-error); `hint` is for the
+ * log only: what else there is in this domain, and what to do.
+ */
+export class AttachError extends VifdError {
+  override name = 'AttachError';
+  constructor(
+    code: string,
+    message: string,
+    readonly hint: string,
+    options?: { cause?: unknown },
+  ) {
+    super(code, message, options);
   }
 }
 

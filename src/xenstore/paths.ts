@@ -17,6 +17,12 @@ export type KeyText = `${number}/${number}`;
 
 export const keyText = ({ domid, devid }: BackendKey): KeyText => `${domid}/${devid}`;
 
+/** The inverse of keyText(). */
+export function parseKeyText(text: KeyText): BackendKey {
+  const [domid, devid] = text.split('/').map(Number) as [number, number];
+  return { domid, devid };
+}
+
 /** The vif's backend directory, relative. */
 export const backendDir = (key: BackendKey): string => `${BACKEND_ROOT}/${keyText(key)}`;
 

@@ -1,0 +1,167 @@
+/**
+ * The composition root of `vifd run`: opens xenstore and netlink, wires them to the reconciler, and shuts down in order.
+ * When the connection to xenstore is lost it begins anew; running guests notice neither that nor the end of vifd.
+ */
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import type { Logger } from 'pino';
+import type { Config } from './config/schema.js';
+import { ConnectionError, hasCode, VifdError } from './errors.js';
+import { Kernel } from './network/kernel.js';
+import { LinkMonitor } from './network/link-monitor.js';
+import { Reconciler } from './vif/reconciler.js';
+import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
+import { BACKEND_ROOT } from './xenstore/paths.js';
+
+export interface AgentOptions {
+  /** Path of a socket or device; undefined: where it is found. */
+  readonly xenstore: string | undefined;
+  readonly config: Config;
+  readonly log: Logger;
+  /** Ends the agent. */
+  readonly signal: AbortSignal;
+}
+
+/** xenstored drops events of a domain that does not read for 20 s (contract 5.3); this finds what was lost. */
+const SCAN_EVERY_MS = 20_000;
+const FIRST_RECONNECT_MS = 200;
+const LAST_RECONNECT_MS = 10_000;
+
+/** Runs until the signal. Rejects with ConnectionError when xenstore cannot be reached at the start. */
+export async function runAgent(options: AgentOptions): Promise<void> {
+  const store = await connectXenstore(options.xenstore);
+  const kernel = new Kernel();
+  let reconciler: Reconciler | undefined;
+  const monitor = new LinkMonitor(
+    { onLink: (ifname) => reconciler?.onLinkEvent(ifname), onGap: () => reconciler?.kickAll() },
+    options.log,
+  );
+  monitor.start();
+  try {
+    await Promise.all([kernel.prepare(), loadNetback(options.log)]);
+    await keepSessions(store, options, async (client) => {
+      const session = await Session.open(client, kernel, options);
+      reconciler = session.reconciler;
+      return session.run();
+    });
+  } finally {
+    monitor.stop();
+    kernel.close();
+  }
+}
+
+/** One session after the other until the signal; `first` is the connection that is open already. */
+async function keepSessions(
+  first: XenstoreClient,
+  options: AgentOptions,
+  work: (store: XenstoreClient) => Promise<boolean>,
+): Promise<void> {
+  const { signal } = options;
+  let store: XenstoreClient | undefined = first;
+  for (let waitMs = FIRST_RECONNECT_MS; ; waitMs = Math.min(2 * waitMs, LAST_RECONNECT_MS)) {
+    if (store !== undefined && (await work(store))) waitMs = FIRST_RECONNECT_MS;
+    await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
+    store = await reconnect(options);
+  }
+}
+
+async function reconnect({ xenstore, log }: AgentOptions): Promise<XenstoreClient | undefined> {
+  return connectXenstore(xenstore).catch((error: Error) => {
+    log.warn(`no xenstore yet: ${error.message}`);
+    return undefined;
+  });
+}
+
+/** One connection to xenstore, with all that hangs on it. */
+class Session {
+  private constructor(
+    private readonly store: XenstoreClient,
+    readonly reconciler: Reconciler,
+    private readonly log: Logger,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  static async open(store: XenstoreClient, kernel: Kernel, { config, log, signal }: AgentOptions): Promise<Session> {
+    const domid = await store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
+    const reconciler = new Reconciler({ store, kernel, config, log, privileged: domid === '0' });
+    return new Session(store, reconciler, log, signal);
+  }
+
+  /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
+  async run(): Promise<boolean> {
+    const stopped = new Promise<void>((resolve) =>
+      this.signal.addEventListener('abort', () => resolve(), { once: true }),
+    );
+    const timer = setInterval(() => this.scan(), SCAN_EVERY_MS);
+    const working = this.start().then(
+      () => true,
+      (error) => this.sayWhy(error),
+    );
+    const lost = this.store.closed.then((reason) => this.sayWhy(reason));
+    await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
+    clearInterval(timer);
+    // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
+    await this.store.close().catch((error) => this.endBlocked(error));
+    await this.reconciler.stop();
+    return working;
+  }
+
+  private async start(): Promise<void> {
+    const startedAt = performance.now();
+    await this.watch();
+    await this.reconciler.scan();
+    const { connected, failed } = this.reconciler.counts();
+    const ms = Math.round(performance.now() - startedAt);
+    this.log.info(
+      { ms, uptimeMs: Math.round(process.uptime() * 1000) },
+      `ready on ${this.store.peer}: ${connected} vifs connected, ${failed} failed`,
+    );
+  }
+
+  private async watch(): Promise<void> {
+    try {
+      await this.store.watch(BACKEND_ROOT, ({ path }) => {
+        if (path === BACKEND_ROOT) this.scan();
+        else this.reconciler.onStoreEvent(path);
+      });
+    } catch (error) {
+      if (!hasCode(error, 'E2BIG', 'ENOSPC')) throw error;
+      const remedy = 'raise it in dom0: xenstored -W 1000, or quota-maxwatch in oxenstored.conf';
+      throw new VifdError(
+        'EQUOTA',
+        `this domain has no xenstore watch left (128 by default; netback takes 3 a vif); ${remedy}`,
+        { cause: error },
+      );
+    }
+  }
+
+  private scan(): void {
+    this.reconciler.scan().catch((error) => {
+      if (!(error instanceof ConnectionError)) this.sayWhy(error);
+    });
+  }
+
+  private sayWhy(error: unknown): false {
+    if (!hasCode(error, 'ECANCELED'))
+      this.log.error(error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`);
+    return false;
+  }
+
+  /** A thread blocked in a read of the device keeps the process from exiting; nothing but SIGKILL ends it then. */
+  private endBlocked(error: unknown): void {
+    this.log.warn(`xenstored does not answer: ${(error as Error).message}`);
+    if (this.signal.aborted) process.kill(process.pid, 'SIGKILL');
+  }
+}
+
+/** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */
+async function loadNetback(log: Logger): Promise<void> {
+  if (!existsSync('/sys/bus/xen-backend') || existsSync('/sys/bus/xen-backend/drivers/vif')) return;
+  const { failed, shortMessage } = await execa('modprobe', ['xen-netback'], { reject: false, stdin: 'ignore' });
+  if (failed)
+    log.warn(
+      `the module xen-netback is not loaded and vifd cannot load it (${shortMessage}); as root: modprobe xen-netback`,
+    );
+}

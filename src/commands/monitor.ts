@@ -1,0 +1,1 @@
+export async function monitor(_options?: unknown): Promise<void> {}

@@ -1,0 +1,79 @@
+#!/usr/bin/env node
+/** The command-line program: registers the commands and sets exit codes. No logic. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ConfigError, ConnectionError, hasCode, VifdError } from './errors.js';
+
+const EXIT_CODES = `
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  no xenstore here, no permission to use it, or it cannot be reached
+  4  the configuration is not valid`;
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+function program(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const vifd = new Command('vifd')
+    .description(
+      "connects the network interfaces of Xen guests in a network driver domain, instead of 'xl devd' and the vif scripts",
+    )
+    .version(version)
+    .addHelpText('after', EXIT_CODES)
+    .showHelpAfterError("(try 'vifd --help')")
+    .exitOverride();
+  const xenstore = () =>
+    new Option(
+      '--xenstore <path>',
+      'socket or device of xenstore (default: $XENSTORED_PATH, or where it is found)',
+    ).argParser(nonEmpty);
+
+  vifd
+    .command('run')
+    .description(
+      'the agent: attach every vif to its bridge, keep it right, remove it when the guest leaves; stays in the foreground',
+    )
+    .option('-c, --config <file>', 'configuration file (default: none, built-in values)', nonEmpty)
+    .addOption(xenstore())
+    .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
+    .action(async (options) => (await import('./commands/run.js')).run(options));
+
+  vifd
+    .command('monitor')
+    .description('debug mode: print what happens in xenstore to every vif, with its meaning; changes nothing')
+    .addOption(xenstore())
+    .option('--json', 'one JSON object a line')
+    .action(async (options) => (await import('./commands/monitor.js')).monitor(options));
+
+  vifd
+    .command('demo')
+    .description(
+      'show the main job here and now, without Xen: simulated dom0 and guests, real interfaces in a private namespace',
+    )
+    .action(async () => (await import('./commands/demo.js')).demo());
+  return vifd;
+}
+
+function nonEmpty(value: string): string {
+  if (value === '') throw new InvalidArgumentError('it must not be empty.');
+  return value;
+}
+
+function exitCode(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof ConfigError) return 4;
+  if (error instanceof ConnectionError || hasCode(error, 'EACCES', 'EPERM')) return 3;
+  return 1;
+}
+
+try {
+  await program().parseAsync();
+} catch (error) {
+  if (error instanceof VifdError) console.error(`vifd: ${error.message}`);
+  else if (!(error instanceof CommanderError)) console.error('vifd:', error);
+  process.exitCode = exitCode(error);
+}

@@ -1,0 +1,135 @@
+/** EDGE: what vifd asks of this kernel's network and tells it. Knows interfaces and bridges, nothing of vifs. */
+import { hasCode, NetlinkError } from '../errors.js';
+import {
+  encodeClearFeatures,
+  encodeGetFamily,
+  encodeGetFeatures,
+  GENL_ID_CTRL,
+  parseChangeableFeatures,
+  parseFamilyId,
+} from './ethtool.js';
+import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
+import {
+  encodeDeleteAddress,
+  encodeGetAddresses,
+  encodeGetLink,
+  encodeSetLink,
+  type Link,
+  type LinkAddress,
+  type LinkChange,
+  parseAddress,
+  parseLink,
+  RTM_DELADDR,
+  RTM_GETADDR,
+  RTM_GETLINK,
+  RTM_SETLINK,
+} from './rtnetlink.js';
+
+/** The reconciler's view of the kernel; tests put faults between. All reject with NetlinkError. */
+export interface KernelNetwork {
+  /** The interface of this name (or alternative name); undefined when there is none. */
+  getLink(ifname: string): Promise<Link | undefined>;
+  listLinks(): Promise<Link[]>;
+  setLink(link: LinkName, change: LinkChange): Promise<void>;
+  listAddresses(ifindex: number): Promise<LinkAddress[]>;
+  deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
+  /** The features that are on and can be turned off. */
+  getFeatures(link: LinkName): Promise<Set<string>>;
+  clearFeatures(link: LinkName, names: readonly string[]): Promise<void>;
+}
+
+/** The index is what the kernel is told, the name is for messages. */
+export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
+
+export class Kernel implements KernelNetwork {
+  private readonly route = new NetlinkSocket(NETLINK_ROUTE);
+  private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
+  private ethtoolFamily: Promise<number> | undefined;
+
+  /** Does ahead what every attach needs: opens both sockets and looks the ethtool family up. */
+  async prepare(): Promise<void> {
+    await Promise.all([this.getLink('lo'), this.family()]);
+  }
+
+  close(): void {
+    this.route.close();
+    this.generic.close();
+  }
+
+  async getLink(ifname: string): Promise<Link | undefined> {
+    try {
+      const [answer] = await this.ask('get-link', ifname, RTM_GETLINK, encodeGetLink(ifname), 'one');
+      return answer === undefined ? undefined : parseLink(answer);
+    } catch (error) {
+      if (hasCode(error, 'ENODEV')) return undefined;
+      throw error;
+    }
+  }
+
+  async listLinks(): Promise<Link[]> {
+    const answers = await this.ask('list-links', '', RTM_GETLINK, encodeGetLink(), 'dump');
+    return answers.flatMap((answer) => parseLink(answer) ?? []);
+  }
+
+  async setLink({ ifindex, ifname }: LinkName, change: LinkChange): Promise<void> {
+    await this.ask(
+      `set ${Object.keys(change).join(',')} of`,
+      ifname,
+      RTM_SETLINK,
+      encodeSetLink(ifindex, change),
+      'ack',
+    );
+  }
+
+  async listAddresses(ifindex: number): Promise<LinkAddress[]> {
+    const answers = await this.ask('list-addresses', '', RTM_GETADDR, encodeGetAddresses(), 'dump');
+    return answers.flatMap((answer) => parseAddress(answer) ?? []).filter((address) => address.ifindex === ifindex);
+  }
+
+  async deleteAddress({ ifname }: LinkName, address: LinkAddress): Promise<void> {
+    try {
+      await this.ask('remove an address of', ifname, RTM_DELADDR, encodeDeleteAddress(address), 'ack');
+    } catch (error) {
+      if (!hasCode(error, 'EADDRNOTAVAIL')) throw error; // gone already
+    }
+  }
+
+  async getFeatures({ ifindex, ifname }: LinkName): Promise<Set<string>> {
+    const [answer] = await this.askEthtool('get features of', ifname, encodeGetFeatures(ifindex), 'one');
+    return answer === undefined ? new Set() : parseChangeableFeatures(answer);
+  }
+
+  async clearFeatures({ ifindex, ifname }: LinkName, names: readonly string[]): Promise<void> {
+    await this.askEthtool('clear features of', ifname, encodeClearFeatures(ifindex, names), 'ack');
+  }
+
+  private ask(op: string, ifname: string, type: number, payload: Uint8Array, expect: Expect): Promise<Uint8Array[]> {
+    return this.route.request({ op, ifname, type, payload, expect });
+  }
+
+  private async askEthtool(op: string, ifname: string, payload: Uint8Array, expect: Expect): Promise<Uint8Array[]> {
+    return this.generic.request({ op, ifname, type: await this.family(), payload, expect });
+  }
+
+  /** The id of the generic netlink family `ethtool` (Linux 5.6 and later). Looked up once; a failure is not kept. */
+  private family(): Promise<number> {
+    this.ethtoolFamily ??= this.lookUpFamily().catch((error) => {
+      this.ethtoolFamily = undefined;
+      throw error;
+    });
+    return this.ethtoolFamily;
+  }
+
+  private async lookUpFamily(): Promise<number> {
+    const [answer] = await this.generic.request({
+      op: 'find the ethtool family',
+      ifname: '',
+      type: GENL_ID_CTRL,
+      payload: encodeGetFamily('ethtool'),
+      expect: 'one',
+    });
+    const id = answer === undefined ? undefined : parseFamilyId(answer);
+    if (id === undefined) throw new NetlinkError('ENOENT', 'find the ethtool family (Linux 5.6 or later)', '', 2);
+    return id;
+  }
+}

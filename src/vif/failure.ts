@@ -1,0 +1,37 @@
+/** Turns an error into what people are told. Pure. */
+import { AttachError, hasCode, NetlinkError, NodeError, VifdError, XenstoreError } from '../errors.js';
+
+export interface Failure {
+  /** Stable word for programs. */
+  readonly code: string;
+  /** A sentence that the guest may read as well. */
+  readonly message: string;
+  /** What else the log says: this domain's circumstances, the remedy. Empty when the message says it all. */
+  readonly hint: string;
+}
+
+export const QUOTA_HINT =
+  'the xenstore quota of this driver domain is used up: each vif takes about 23 of the 1000 nodes it may own, so 43 fit. ' +
+  'Raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000), or quota-maxentity in oxenstored.conf';
+
+export function explainFailure(error: unknown): Failure {
+  if (hasCode(error, 'ENOSPC'))
+    return { code: 'EQUOTA', message: 'xenstore has no room for this vif (quota)', hint: QUOTA_HINT };
+  if (error instanceof AttachError) return { code: error.code, message: error.message, hint: error.hint };
+  if (error instanceof NodeError)
+    return {
+      code: error.code,
+      message: error.message,
+      hint: "correct the guest's vif line in dom0 and attach it again",
+    };
+  if (error instanceof NetlinkError)
+    return { code: error.code, message: error.message, hint: 'vifd tries again by itself' };
+  if (error instanceof XenstoreError)
+    return { code: error.code, message: 'xenstore refused a request', hint: error.message };
+  if (error instanceof VifdError) return { code: error.code, message: error.message, hint: '' };
+  return {
+    code: 'EUNEXPECTED',
+    message: 'unexpected error in vifd',
+    hint: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}

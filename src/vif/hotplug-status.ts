@@ -1,0 +1,78 @@
+/**
+ * The only writer of `hotplug-status` and `hotplug-error`. xen-netback lets the guest connect when the status is
+ * exactly `connected` (hotplug_status_changed in xen-netback/xenbus.c); people and toolstacks read the error.
+ */
+import { hasCode } from '../errors.js';
+import type { StoreOperations, XenstoreClient } from '../xenstore/client.js';
+import { type BackendKey, backendDir } from '../xenstore/paths.js';
+import type { VifLive } from './backend.js';
+
+/** Far below the 2048 bytes of a node, and one line on a terminal. */
+const ERROR_MAX = 240;
+
+type Told = Pick<VifLive, 'hotplugStatus' | 'hotplugError'>;
+
+/**
+ * Tells that the vif is in place, unless the nodes say so already. Resolves with false when the directory is gone.
+ * A driver domain cannot create nodes under `backend/vif/<domid>` (contract 0.5), so its plain write cannot bring
+ * a removed directory back; dom0's could, so `privileged` looks first, in a transaction.
+ */
+export async function writeConnected(
+  store: XenstoreClient,
+  key: BackendKey,
+  told: Told,
+  privileged: boolean,
+): Promise<boolean> {
+  if (told.hotplugStatus === 'connected' && told.hotplugError === undefined) return true;
+  const dir = backendDir(key);
+  return ifPresent(async () => {
+    if (told.hotplugError === undefined && !privileged) return store.write(`${dir}/hotplug-status`, 'connected');
+    return store.transaction(async (tx) => {
+      await tx.read(`${dir}/state`);
+      if (told.hotplugError !== undefined) await removeNode(tx, `${dir}/hotplug-error`);
+      await tx.write(`${dir}/hotplug-status`, 'connected');
+    });
+  });
+}
+
+/** Tells why the vif is not connected, unless the nodes say so already. Resolves with false when the directory is gone. */
+export async function writeError(
+  store: XenstoreClient,
+  key: BackendKey,
+  told: Told,
+  message: string,
+): Promise<boolean> {
+  const text = errorText(message);
+  if (told.hotplugStatus === 'error' && told.hotplugError === text) return true;
+  const dir = backendDir(key);
+  return ifPresent(() =>
+    store.transaction(async (tx) => {
+      await tx.read(`${dir}/state`);
+      await tx.write(`${dir}/hotplug-error`, text);
+      await tx.write(`${dir}/hotplug-status`, 'error');
+    }),
+  );
+}
+
+/** One printable ASCII line: the guest and terminals read it. */
+export function errorText(message: string): string {
+  const line = message.replace(/[^\x20-\x7e]+/g, ' ');
+  return line.length > ERROR_MAX ? `${line.slice(0, ERROR_MAX - 3)}...` : line;
+}
+
+async function removeNode(tx: StoreOperations, path: string): Promise<void> {
+  await tx.rm(path).catch((error) => {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  });
+}
+
+/** A directory that vanished between two steps: reading says ENOENT, writing EACCES, since its parent is not ours. */
+async function ifPresent(write: () => Promise<void>): Promise<boolean> {
+  try {
+    await write();
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'EACCES')) return false;
+    throw error;
+  }
+}

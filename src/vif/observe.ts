@@ -1,0 +1,83 @@
+/** EDGE: reads from the kernel what a plan needs, and finds the bridge that a vif belongs to. */
+import { AttachError } from '../errors.js';
+import type { KernelNetwork } from '../network/kernel.js';
+import type { Link } from '../network/rtnetlink.js';
+import type { Ifname } from './backend.js';
+import { isOwnLink } from './plan.js';
+import type { BridgeAttachment } from './policy.js';
+
+/** The vif's interface, under its own name or still under netback's; undefined while there is none. */
+export async function findLink(want: BridgeAttachment, kernel: KernelNetwork): Promise<Link | undefined> {
+  const names = new Set([want.kernelName, want.ifname]);
+  for (const name of names) {
+    const link = await kernel.getLink(name);
+    if (link !== undefined && isOwnLink(want, link)) return link;
+  }
+  return undefined;
+}
+
+export interface FoundBridge {
+  readonly link: Link;
+  /** Why this is not the bridge that dom0 named. */
+  readonly warning?: string;
+}
+
+/** vif-bridge's rule: the bridge named; for `xenbrN` that does not exist `ethN` if that is one; else the first there is. */
+export async function findBridge(name: Ifname | undefined, kernel: KernelNetwork): Promise<FoundBridge> {
+  if (name === undefined) return firstBridge(kernel);
+  const link = await kernel.getLink(name);
+  if (link?.kind === 'bridge') return { link };
+  if (link === undefined) return renamedBridge(name, kernel);
+  const what = link.kind === '' ? 'a network card' : `of kind ${link.kind}`;
+  throw new AttachError('ENOTBRIDGE', `"${name}" is ${what}, not a bridge`, await bridgesHere(kernel));
+}
+
+/** Whether an interface of this name could be the bridge, by the rule of findBridge. */
+export function mayServe(bridge: Ifname | undefined, ifname: string): boolean {
+  return bridge === undefined || bridge === ifname || renamed(bridge) === ifname;
+}
+
+/** `ethN` for `xenbrN`: xend renamed cards so, and vif-bridge still accepts it. */
+function renamed(bridge: Ifname): string | undefined {
+  const number = /^xenbr([0-9]+)$/.exec(bridge)?.[1];
+  return number === undefined ? undefined : `eth${number}`;
+}
+
+async function renamedBridge(name: Ifname, kernel: KernelNetwork): Promise<FoundBridge> {
+  const other = renamed(name);
+  const link = other === undefined ? undefined : await kernel.getLink(other);
+  if (link?.kind === 'bridge') {
+    return {
+      link,
+      warning: `bridge "${name}" does not exist; using ${link.ifname}, as vif-bridge does. Write bridge=${link.ifname} in the guest's vif line`,
+    };
+  }
+  throw new AttachError('ENOBRIDGE', `bridge "${name}" does not exist`, await bridgesHere(kernel));
+}
+
+async function firstBridge(kernel: KernelNetwork): Promise<FoundBridge> {
+  const [link] = await bridges(kernel);
+  if (link === undefined) {
+    throw new AttachError(
+      'ENOBRIDGE',
+      'dom0 named no bridge and there is none',
+      "make a bridge, or write bridge=NAME in the guest's vif line",
+    );
+  }
+  return {
+    link,
+    warning: `dom0 named no bridge; using ${link.ifname}, the first there is. Write bridge=NAME in the guest's vif line`,
+  };
+}
+
+async function bridges(kernel: KernelNetwork): Promise<Link[]> {
+  const links = await kernel.listLinks();
+  return links.filter((link) => link.kind === 'bridge').sort((a, b) => (a.ifname < b.ifname ? -1 : 1));
+}
+
+async function bridgesHere(kernel: KernelNetwork): Promise<string> {
+  const names = (await bridges(kernel)).map((link) => link.ifname);
+  return names.length === 0
+    ? 'there is no bridge here; make it: ip link add NAME type bridge'
+    : `bridges here: ${names.join(', ')}`;
+}

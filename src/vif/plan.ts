@@ -1,0 +1,90 @@
+/** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
+import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
+import { ADDR_GEN_MODE_NONE, type Link, type LinkAddress, type LinkChange } from '../network/rtnetlink.js';
+import type { BridgeAttachment } from './policy.js';
+
+/** The kernel's side of a vif, read in one go. */
+export interface Observed {
+  /** The vif's interface, under netback's name or already under its own. */
+  readonly link: Link;
+  readonly addresses: readonly LinkAddress[];
+  /** Features that are on and can be turned off. */
+  readonly features: ReadonlySet<string>;
+  readonly bridge: Link;
+}
+
+export type Step =
+  | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
+  /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
+  | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
+  | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
+  | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] };
+
+/**
+ * INVARIANTS
+ * - Empty when all is as wanted: a second run changes nothing and never flaps the link.
+ * - The MTU is set before the link joins the bridge, which else shrinks its own to the smallest port's.
+ * - The link goes up last, in a request of its own: kernels before 6.2 set the flags before the master.
+ */
+export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
+  const { link } = seen;
+  const takeDown = link.up && needsDown(want, link);
+  const steps: Step[] = [];
+  if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
+  if (link.ifname !== want.ifname) {
+    // The alias tells whose interface a custom name is; see isOwnLink.
+    steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
+  }
+  for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
+  const mtu = want.mtu ?? seen.bridge.mtu;
+  if (link.mtu !== mtu) steps.push({ do: 'set-mtu', link, mtu });
+  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => seen.features.has(name)) : [];
+  if (names.length > 0) steps.push({ do: 'clear-features', link, names });
+  const change = bridgePortChange(want, seen);
+  if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
+  if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
+  return steps;
+}
+
+/** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */
+function needsDown(want: BridgeAttachment, link: Link): boolean {
+  return link.address !== want.address || link.ifname !== want.ifname;
+}
+
+function bridgePortChange(want: BridgeAttachment, { link, bridge }: Observed): LinkChange {
+  return {
+    ...(link.address !== want.address && { address: want.address }),
+    ...(link.txqlen !== want.txqlen && { txqlen: want.txqlen }),
+    // Else the port takes an IPv6 address of its own and sends neighbour and router solicitations to the guest.
+    ...(link.addrGenMode !== undefined &&
+      link.addrGenMode !== ADDR_GEN_MODE_NONE && { addrGenMode: ADDR_GEN_MODE_NONE }),
+    ...(link.master !== bridge.ifindex && { master: bridge.ifindex }),
+  };
+}
+
+/**
+ * Whether an interface found under a vif's name is that vif's. Under a custom name it may still be the previous owner's
+ * (a guest that reboots keeps its vifname): the device behind it decides, before Linux 5.14 the alias we gave it.
+ */
+export function isOwnLink(want: BridgeAttachment, link: Link): boolean {
+  if (link.parentDev !== '') return link.parentDev === want.parentDev;
+  return link.alias === '' || link.alias === want.kernelName;
+}
+
+/** One word or two per step, for the log. */
+export function describeStep(step: Step): string {
+  switch (step.do) {
+    case 'set-link':
+      return Object.entries(step.change)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(' ');
+    case 'set-mtu':
+      return `mtu=${step.mtu}`;
+    case 'delete-address':
+      return 'address removed';
+    case 'clear-features':
+      return `off: ${step.names.join(' ')}`;
+    default:
+      return step satisfies never;
+  }
+}

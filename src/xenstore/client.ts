@@ -1,0 +1,342 @@
+/**
+ * A xenstore client, usable as a library: `import { connectXenstore } from 'vifd/xenstore'`. Speaks the protocol itself, over
+ * dom0's socket or a domain's /dev/xen/xenbus. Semantics: docs/misc/xenstore.txt and shared/contract.md section 5.
+ */
+import { ConnectionError, hasCode, ProtocolError, XenstoreError } from '../errors.js';
+import { openTransport, type Transport } from './transport.js';
+import {
+  encodeRequest,
+  type Packet,
+  Parser,
+  parseDirectoryPart,
+  parseErrorName,
+  parseStrings,
+  parseWatchEvent,
+  type Request,
+  XS,
+} from './wire.js';
+
+export { ConnectionError, ProtocolError, VifdError, XenstoreError } from '../errors.js';
+export { openDevice, openSocket, openTransport, type Transport } from './transport.js';
+
+export interface WatchEvent {
+  /** Relative if the watch's path was. The node may be gone, or unchanged: read, never trust the event. */
+  readonly path: string;
+  readonly token: string;
+}
+
+export interface Watch {
+  readonly path: string;
+  readonly token: string;
+  close(): Promise<void>;
+}
+
+export interface ClientOptions {
+  /** Milliseconds until a request is rejected with ETIMEDOUT, counted from the call. */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+/** EAGAIN ends a transaction whose nodes somebody else touched; so often in a row means something is wrong. */
+const MAX_ATTEMPTS = 50;
+const utf8 = new TextEncoder();
+const utf8Decoder = new TextDecoder();
+
+type Send = (request: Request) => Promise<Uint8Array>;
+
+/** The operations that work both inside and outside of a transaction. Each rejects with XenstoreError. */
+export class StoreOperations {
+  constructor(
+    protected readonly send: Send,
+    private readonly tx: number,
+  ) {}
+
+  /** The value as text. ENOENT when the node is missing; an empty node gives ''. */
+  async read(path: string): Promise<string> {
+    return utf8Decoder.decode(await this.readBytes(path));
+  }
+
+  readBytes(path: string): Promise<Uint8Array> {
+    return this.send({ op: 'READ', path, tx: this.tx });
+  }
+
+  /** Like read(), with undefined for a node that is missing (ENOENT) or that may not be read (EACCES). */
+  async readOptional(path: string): Promise<string | undefined> {
+    return this.read(path).catch((error) => {
+      if (hasCode(error, 'ENOENT', 'EACCES')) return undefined;
+      throw error;
+    });
+  }
+
+  /** The names of the node's children. Falls back to DIRECTORY_PART when they exceed one message. */
+  async directory(path: string): Promise<string[]> {
+    try {
+      return parseStrings(await this.send({ op: 'DIRECTORY', path, tx: this.tx }));
+    } catch (error) {
+      if (!hasCode(error, 'E2BIG')) throw error;
+      return this.directoryInParts(path);
+    }
+  }
+
+  private async directoryInParts(path: string): Promise<string[]> {
+    let children: string[] = [];
+    let generation: string | undefined;
+    for (let offset = 0; ; ) {
+      const part = parseDirectoryPart(await this.send({ op: 'DIRECTORY_PART', path, offset, tx: this.tx }));
+      if (generation !== undefined && part.generation !== generation) {
+        [children, generation, offset] = [[], undefined, 0]; // changed meanwhile: start over
+        continue;
+      }
+      generation = part.generation;
+      children = children.concat(part.children);
+      if (part.last) return children;
+      offset += part.children.reduce((sum, name) => sum + utf8.encode(name).length + 1, 0);
+    }
+  }
+
+  /** Creates the node and its missing parents as needed. */
+  async write(path: string, value: string | Uint8Array): Promise<void> {
+    await this.send({ op: 'WRITE', path, value: typeof value === 'string' ? utf8.encode(value) : value, tx: this.tx });
+  }
+
+  async mkdir(path: string): Promise<void> {
+    await this.send({ op: 'MKDIR', path, tx: this.tx });
+  }
+
+  /** Removes the node and all below it. A missing node is no error where the caller could have seen it. */
+  async rm(path: string): Promise<void> {
+    await this.send({ op: 'RM', path, tx: this.tx });
+  }
+
+  /** Permissions such as `n0`, `r5`; the first names the owner. */
+  async getPerms(path: string): Promise<string[]> {
+    return parseStrings(await this.send({ op: 'GET_PERMS', path, tx: this.tx }));
+  }
+
+  async setPerms(path: string, perms: readonly string[]): Promise<void> {
+    await this.send({ op: 'SET_PERMS', path, perms, tx: this.tx });
+  }
+}
+
+interface Pending {
+  readonly request: Request;
+  readonly reqId: number;
+  readonly resolve: (payload: Uint8Array) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/**
+ * INVARIANTS
+ * - At most transport.maxInFlight requests wait for a reply; a request that timed out still holds its place until
+ *   its late reply comes, so that the limit holds on the wire.
+ * - A request id is never used again while a reply to it may come.
+ * - Once closed, everything that waits is rejected, and nothing is sent any more.
+ */
+export class XenstoreClient extends StoreOperations {
+  private readonly queue: Pending[] = [];
+  private readonly inFlight = new Map<number, Pending>();
+  private readonly listeners = new Map<string, (event: WatchEvent) => void>();
+  private readonly parser: Parser;
+  private readonly timeoutMs: number;
+  private nextId = 1;
+  private failure: ConnectionError | undefined;
+  private settleClosed: (error: ConnectionError) => void = () => {};
+  /** Resolves with the reason when the connection is gone, whoever ended it. */
+  readonly closed: Promise<ConnectionError>;
+
+  constructor(
+    private readonly transport: Transport,
+    options: ClientOptions = {},
+  ) {
+    super((request) => this.enqueue(request), 0);
+    this.timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.parser = new Parser(transport.peer);
+    this.closed = new Promise((resolve) => {
+      this.settleClosed = resolve;
+    });
+    transport.start(
+      (bytes) => this.receive(bytes),
+      (cause) => this.fail(asConnectionError(transport.peer, cause)),
+    );
+  }
+
+  /** The device's or socket's path. */
+  get peer(): string {
+    return this.transport.peer;
+  }
+
+  /** Any request, for the operations that have no method of their own. */
+  request(request: Request): Promise<Uint8Array> {
+    return this.enqueue(request);
+  }
+
+  /** /local/domain/<domid>. */
+  async domainPath(domid: number): Promise<string> {
+    return parseStrings(await this.enqueue({ op: 'GET_DOMAIN_PATH', domid }))[0] ?? '';
+  }
+
+  /**
+   * Runs `body` in a transaction and commits. When xenstored answers EAGAIN, all of it runs again, reads included; so
+   * body must not keep anything from an earlier attempt. An error of body aborts the transaction and is passed on.
+   */
+  async transaction<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      const tx = Number(parseStrings(await this.enqueue({ op: 'TRANSACTION_START' }))[0]);
+      let result: T;
+      try {
+        result = await body(new StoreOperations(this.send, tx));
+      } catch (error) {
+        await this.enqueue({ op: 'TRANSACTION_END', commit: false, tx }).catch(() => undefined);
+        throw error;
+      }
+      try {
+        await this.enqueue({ op: 'TRANSACTION_END', commit: true, tx });
+        return result;
+      } catch (error) {
+        if (!hasCode(error, 'EAGAIN') || attempt >= MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /**
+   * Calls `listener` for every change at or below `path`, and once at the start. The first call may come before the
+   * promise resolves. The listener must not throw.
+   */
+  async watch(path: string, listener: (event: WatchEvent) => void, token = `vifd-${this.nextId}`): Promise<Watch> {
+    if (this.listeners.has(token)) throw new XenstoreError('EEXIST', 'WATCH', path);
+    this.listeners.set(token, listener);
+    try {
+      await this.enqueue({ op: 'WATCH', path, token });
+    } catch (error) {
+      this.listeners.delete(token);
+      throw error;
+    }
+    return { path, token, close: () => this.unwatch(path, token) };
+  }
+
+  private async unwatch(path: string, token: string): Promise<void> {
+    this.listeners.delete(token);
+    await this.enqueue({ op: 'UNWATCH', path, token });
+  }
+
+  /** Rejects all that waits and closes the transport. Rejects with ETIMEDOUT if the device's read cannot be woken. */
+  async close(): Promise<void> {
+    const idle = this.inFlight.size === 0;
+    const open = this.failure === undefined;
+    this.fail(new ConnectionError('ECANCELED', this.peer, 'the connection was closed by vifd'));
+    if (open)
+      await this.transport.close(idle ? encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++) : undefined);
+  }
+
+  private enqueue(request: Request): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (this.failure !== undefined) return reject(this.failure);
+      const reqId = this.nextId;
+      this.nextId = (this.nextId + 1) % 0x1_0000_0000;
+      const timer = setTimeout(() => this.expire(pending), this.timeoutMs);
+      const pending: Pending = { request, reqId, resolve, reject, timer };
+      this.queue.push(pending);
+      this.pump();
+    });
+  }
+
+  private pump(): void {
+    while (this.inFlight.size < this.transport.maxInFlight) {
+      const pending = this.queue.shift();
+      if (pending === undefined) return;
+      let message: Uint8Array;
+      try {
+        message = encodeRequest(pending.request, pending.reqId);
+      } catch (error) {
+        this.settle(pending, () => pending.reject(requestError('E2BIG', pending.request, error)));
+        continue;
+      }
+      this.inFlight.set(pending.reqId, pending);
+      this.transport.send(message).catch((error: NodeJS.ErrnoException) => {
+        // The device refuses some requests by the errno of the write, and then sends no reply.
+        this.settle(pending, () => pending.reject(requestError(error.code ?? 'EIO', pending.request, error)));
+        this.pump();
+      });
+    }
+  }
+
+  private settle(pending: Pending, how: () => void): void {
+    clearTimeout(pending.timer);
+    this.inFlight.delete(pending.reqId);
+    how();
+  }
+
+  private expire(pending: Pending): void {
+    const waiting = this.queue.indexOf(pending);
+    if (waiting >= 0) this.queue.splice(waiting, 1);
+    pending.reject(requestError('ETIMEDOUT', pending.request));
+  }
+
+  private receive(bytes: Uint8Array): void {
+    try {
+      for (const packet of this.parser.push(bytes)) this.dispatch(packet);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.fail(new ConnectionError(error.code, this.peer, error.message, { cause: error }));
+      void this.transport.close().catch(() => undefined);
+    }
+  }
+
+  private dispatch(packet: Packet): void {
+    // Type before id: the ids of the device's events are garbage.
+    if (packet.type === XS.WATCH_EVENT) {
+      this.deliver(packet);
+      return;
+    }
+    const pending = this.inFlight.get(packet.reqId) ?? this.watchWithoutId(packet);
+    if (pending === undefined) return;
+    this.settle(pending, () => {
+      if (packet.type === XS.ERROR) pending.reject(requestError(parseErrorName(packet.payload), pending.request));
+      else if (packet.type !== XS[pending.request.op]) pending.reject(requestError('EPROTO', pending.request));
+      else pending.resolve(packet.payload);
+    });
+    this.pump();
+  }
+
+  /** Kernels before about 4.12 answer WATCH and UNWATCH on the device with id 0. */
+  private watchWithoutId({ type, reqId }: Packet): Pending | undefined {
+    if (this.transport.maxInFlight > 1 || reqId !== 0) return undefined;
+    return [...this.inFlight.values()].find(
+      ({ request }) => type === XS[request.op] && (request.op === 'WATCH' || request.op === 'UNWATCH'),
+    );
+  }
+
+  private deliver(packet: Packet): void {
+    const event = parseWatchEvent(packet.payload);
+    if (event !== undefined) this.listeners.get(event.token)?.(event);
+  }
+
+  private fail(error: ConnectionError): void {
+    if (this.failure !== undefined) return;
+    this.failure = error;
+    for (const pending of [...this.inFlight.values(), ...this.queue.splice(0)])
+      this.settle(pending, () => pending.reject(error));
+    this.listeners.clear();
+    this.settleClosed(error);
+  }
+}
+
+/** Opens the xenstore at `path` (default: where it is found, see openTransport) and starts a client on it. */
+export async function connectXenstore(path?: string, options?: ClientOptions): Promise<XenstoreClient> {
+  return new XenstoreClient(await openTransport(path), options);
+}
+
+function requestError(code: string, request: Request, cause?: unknown): XenstoreError {
+  return new XenstoreError(code, request.op, 'path' in request ? request.path : '', { cause });
+}
+
+function asConnectionError(peer: string, cause: Error | undefined): ConnectionError {
+  if (cause instanceof ConnectionError) return cause;
+  return new ConnectionError(
+    (cause as NodeJS.ErrnoException | undefined)?.code ?? 'ECONNRESET',
+    peer,
+    'the connection to xenstore is lost',
+    { cause },
+  );
+}

@@ -1,0 +1,187 @@
+/**
+ * EDGE: the two ways to a xenstored. In a domain the kernel's device /dev/xen/xenbus, in dom0 (or beside the
+ * simulator) a unix socket. Bytes in, bytes out; the protocol is client.ts's.
+ */
+import { close, open, read, type Stats, write } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { promisify } from 'node:util';
+import { ConnectionError } from '../errors.js';
+
+export interface Transport {
+  /** The device's or socket's path, for messages. */
+  readonly peer: string;
+  /** Most requests that may wait for their reply at once. */
+  readonly maxInFlight: number;
+  /** Call once, before the first send. `onClosed` comes at most once; its cause is absent after close(). */
+  start(onBytes: (bytes: Uint8Array) => void, onClosed: (cause?: Error) => void): void;
+  /** Sends one whole message. Rejects with the errno of a write that the peer refused; the next send may succeed. */
+  send(message: Uint8Array): Promise<void>;
+  /** Ends the connection. `wakeUp` is a harmless request, given when no reply is on its way. */
+  close(wakeUp?: Uint8Array): Promise<void>;
+}
+
+/** What DeviceTransport needs of an open /dev/xen/xenbus; the simulator has one of its own. */
+export interface DeviceFile {
+  read(buffer: Uint8Array): Promise<number>;
+  write(bytes: Uint8Array): Promise<number>;
+  close(): Promise<void>;
+}
+
+const DEVICES = ['/dev/xen/xenbus', '/proc/xen/xenbus'];
+const SOCKETS = ['/run/xenstored/socket', '/var/run/xenstored/socket'];
+/** How long a closing device may take to answer before its blocked read is given up. */
+const WAKE_UP_MS = 500;
+const READ_SIZE = 8192;
+
+/**
+ * Opens `path`, or $XENSTORED_PATH, or the first that exists of dom0's socket and the domain's devices (the order of
+ * libxenstore's xs_open()). Throws ConnectionError with code ENOENT, EACCES or the errno of open().
+ */
+export async function openTransport(path = process.env.XENSTORED_PATH): Promise<Transport> {
+  const candidates = path === undefined ? [...SOCKETS, ...DEVICES] : [path];
+  for (const candidate of candidates) {
+    const stats = await stat(candidate).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+      throw refused(candidate, error);
+    });
+    if (stats !== undefined) return openAs(candidate, stats);
+  }
+  throw new ConnectionError('ENOENT', 'xenstore', noXenstore(candidates));
+}
+
+function openAs(path: string, stats: Stats): Promise<Transport> {
+  if (stats.isSocket()) return openSocket(path);
+  if (stats.isCharacterDevice() || DEVICES.includes(path)) return openDevice(path);
+  throw new ConnectionError(
+    'ENOTSOCK',
+    path,
+    'is neither a unix socket nor a xenbus device; give the path of one with --xenstore',
+  );
+}
+
+function noXenstore(candidates: string[]): string {
+  const places = candidates.length > 1 ? `none of ${candidates.join(', ')} exists` : `${candidates[0]} does not exist`;
+  return `not available: ${places}. In a Xen domain load the module xen-evtchn or mount xenfs on /proc/xen; elsewhere there is nothing for vifd to do (try: vifd demo)`;
+}
+
+function refused(path: string, error: NodeJS.ErrnoException): ConnectionError {
+  const code = error.code ?? 'EIO';
+  const remedy =
+    code === 'EACCES' || code === 'EPERM'
+      ? 'permission denied: run as root, or as a member of the group that owns it'
+      : code === 'ECONNREFUSED'
+        ? 'nobody listens there: start xenstored'
+        : `cannot be opened: ${code}`;
+  return new ConnectionError(code, path, remedy, { cause: error });
+}
+
+/** Connects to a unix socket on which a xenstored listens. Several requests may be in flight. */
+export function openSocket(path: string): Promise<Transport> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    const onError = (error: NodeJS.ErrnoException) => reject(refused(path, error));
+    socket.once('error', onError);
+    socket.once('connect', () => {
+      socket.off('error', onError);
+      resolve(new SocketTransport(path, socket));
+    });
+  });
+}
+
+/** Opens a xenbus device. */
+export async function openDevice(path: string): Promise<Transport> {
+  const fd = await promisify(open)(path, 'r+').catch((error: NodeJS.ErrnoException) => {
+    throw refused(path, error);
+  });
+  // Plain calls, not a FileHandle: closing one of those waits for the read that never ends.
+  const file: DeviceFile = {
+    read: (buffer) => promisify(read)(fd, buffer, 0, buffer.length, null).then(({ bytesRead }) => bytesRead),
+    write: (bytes) => promisify(write)(fd, bytes, 0, bytes.length, null).then(({ bytesWritten }) => bytesWritten),
+    close: () => promisify(close)(fd),
+  };
+  return new DeviceTransport(path, file);
+}
+
+class SocketTransport implements Transport {
+  /** xenstored stops reading a client with 20 requests outstanding (contract 5.4). */
+  readonly maxInFlight = 16;
+  constructor(
+    readonly peer: string,
+    private readonly socket: Socket,
+  ) {}
+
+  start(onBytes: (bytes: Uint8Array) => void, onClosed: (cause?: Error) => void): void {
+    let cause: Error | undefined;
+    this.socket.on('data', onBytes);
+    this.socket.on('error', (error) => {
+      cause = error;
+    });
+    this.socket.on('close', () =>
+      onClosed(cause ?? new ConnectionError('ECONNRESET', this.peer, 'xenstored closed the connection')),
+    );
+  }
+
+  async send(message: Uint8Array): Promise<void> {
+    this.socket.write(message);
+  }
+
+  async close(): Promise<void> {
+    this.socket.destroy();
+  }
+}
+
+/**
+ * INVARIANTS (contract 5.5)
+ * - One write() a message: the device drops what stands behind a message in its buffer.
+ * - One request in flight: the C xenstored of Xen 4.17 aborts otherwise (contract 10.5). The client keeps to it.
+ * - A read blocked in the thread pool keeps the process from exiting, so close() wakes it first.
+ */
+export class DeviceTransport implements Transport {
+  readonly maxInFlight = 1;
+  private closing = false;
+  private ended: Promise<void> = Promise.resolve();
+  constructor(
+    readonly peer: string,
+    private readonly file: DeviceFile,
+  ) {}
+
+  start(onBytes: (bytes: Uint8Array) => void, onClosed: (cause?: Error) => void): void {
+    this.ended = this.readLoop(onBytes).then(
+      () => onClosed(),
+      (error: Error) => onClosed(error),
+    );
+  }
+
+  private async readLoop(onBytes: (bytes: Uint8Array) => void): Promise<void> {
+    const buffer = new Uint8Array(READ_SIZE);
+    while (!this.closing) {
+      const length = await this.file.read(buffer).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'EINTR' || error.code === 'EAGAIN') return -1;
+        throw error;
+      });
+      if (length === 0) throw new ConnectionError('ECONNRESET', this.peer, 'the xenbus device reports end of file');
+      if (length > 0 && !this.closing) onBytes(buffer.slice(0, length));
+    }
+  }
+
+  async send(message: Uint8Array): Promise<void> {
+    let rest = message;
+    while (rest.length > 0) rest = rest.subarray(await this.file.write(rest));
+  }
+
+  /** Rejects with ETIMEDOUT when the read stays blocked: then only SIGKILL ends the process. */
+  async close(wakeUp?: Uint8Array): Promise<void> {
+    this.closing = true;
+    if (wakeUp !== undefined) await this.send(wakeUp).catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new ConnectionError('ETIMEDOUT', this.peer, 'a read is still blocked')),
+        WAKE_UP_MS,
+      );
+    });
+    await Promise.race([this.ended, late]).finally(() => clearTimeout(timer));
+    await this.file.close();
+  }
+}
