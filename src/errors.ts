@@ -72,7 +72,7 @@ const MEANINGS: Record<string, string> = {
   EEXIST: 'the name is taken',
   EINVAL: 'the device does not accept the value',
   ELOOP: 'it would make a loop of bridges',
-  EOPNOTSUPP: 'this kernel or device cannot do it',
+  ENOTSUP: 'this kernel or device cannot do it',
   ETIMEDOUT: 'no answer over netlink',
 };
 

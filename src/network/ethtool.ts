@@ -1,5 +1,5 @@
 /** Device features over generic netlink (linux/genetlink.h, linux/ethtool_netlink.h). Pure. */
-import { bytesString, eachAttribute, encodeAttributes, LITTLE_ENDIAN, parseAttributes } from './attributes.js';
+import { attributeString, eachAttribute, encodeAttributes, LITTLE_ENDIAN, parseAttributes } from './attributes.js';
 
 /** The fixed family through which the others are found. */
 export const GENL_ID_CTRL = 16;
@@ -10,15 +10,17 @@ const CTRL_ATTR_FAMILY_NAME = 2;
 const ETHTOOL_MSG_FEATURES_GET = 11;
 const ETHTOOL_MSG_FEATURES_SET = 12;
 const ETHTOOL_A_FEATURES_HEADER = 1;
+const ETHTOOL_A_FEATURES_HW = 2;
 const ETHTOOL_A_FEATURES_WANTED = 3;
 const ETHTOOL_A_FEATURES_ACTIVE = 4;
-const ETHTOOL_A_FEATURES_NOCHANGE = 5;
 const ETHTOOL_A_HEADER_DEV_INDEX = 1;
 const ETHTOOL_A_HEADER_FLAGS = 3;
 const ETHTOOL_FLAG_OMIT_REPLY = 2;
+const ETHTOOL_A_BITSET_NOMASK = 1;
 const ETHTOOL_A_BITSET_BITS = 3;
 const ETHTOOL_A_BITSET_BITS_BIT = 1;
 const ETHTOOL_A_BITSET_BIT_NAME = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE = 3;
 const GENLMSGHDR = 4;
 
 /** The features that `ethtool -K DEV tx off` clears (net/ethtool/ioctl.c, ETHTOOL_STXCSUM). */
@@ -82,22 +84,22 @@ export function encodeClearFeatures(ifindex: number, names: readonly string[]): 
   );
 }
 
-/** The features that are on and can be turned off. */
+/** The features that are on and that the device lets be turned off (ethtool's "[fixed]" ones are not). */
 export function parseChangeableFeatures(payload: Uint8Array): Set<string> {
   const attributes = parseAttributes(payload.subarray(GENLMSGHDR));
-  const active = bitNames(attributes.get(ETHTOOL_A_FEATURES_ACTIVE));
-  for (const name of bitNames(attributes.get(ETHTOOL_A_FEATURES_NOCHANGE))) active.delete(name);
-  return active;
+  const changeable = bitNames(attributes.get(ETHTOOL_A_FEATURES_HW));
+  return new Set([...bitNames(attributes.get(ETHTOOL_A_FEATURES_ACTIVE))].filter((name) => changeable.has(name)));
 }
 
+/** The bits that are 1: without a mask those listed, with one those listed with a value. */
 function bitNames(bitset: Uint8Array | undefined): Set<string> {
   const names = new Set<string>();
-  const bits = bitset === undefined ? undefined : parseAttributes(bitset).get(ETHTOOL_A_BITSET_BITS);
-  if (bits === undefined) return names;
-  for (const [, bit] of eachAttribute(bits)) {
-    for (const [type, value] of eachAttribute(bit)) {
-      if (type === ETHTOOL_A_BITSET_BIT_NAME) names.add(bytesString(value));
-    }
+  const attributes = bitset === undefined ? undefined : parseAttributes(bitset);
+  const listIsValue = attributes?.has(ETHTOOL_A_BITSET_NOMASK);
+  for (const [, bytes] of eachAttribute(attributes?.get(ETHTOOL_A_BITSET_BITS) ?? new Uint8Array(0))) {
+    const bit = parseAttributes(bytes);
+    const name = attributeString(bit, ETHTOOL_A_BITSET_BIT_NAME);
+    if (name !== undefined && (listIsValue || bit.has(ETHTOOL_A_BITSET_BIT_VALUE))) names.add(name);
   }
   return names;
 }

@@ -5,28 +5,19 @@
 import { hasCode } from '../errors.js';
 import { XenbusState } from '../vif/backend.js';
 import type { StoreOperations, Watch, XenstoreClient } from '../xenstore/client.js';
+import {
+  backendDir,
+  backendNodes,
+  defaultMac,
+  domainDir,
+  frontendDir,
+  frontendNodes,
+  libxlDir,
+  type Nodes,
+  type Vif,
+} from './nic.js';
 
-/** libxl_device_nic: one entry of `vif=[...]`. Values go into xenstore as they are; libxl checks none of them. */
-export interface Vif {
-  readonly domid: number;
-  readonly devid: number;
-  readonly backendDomid: number;
-  readonly mac?: string;
-  readonly bridge?: string;
-  readonly script?: string;
-  readonly vifname?: string;
-  readonly ip?: string;
-  readonly gatewaydev?: string;
-  /** `<bytes>,<usec>`. */
-  readonly rate?: string;
-  /** Bytes; 1500 unless told. */
-  readonly mtu?: number;
-  readonly vlan?: string;
-  readonly type?: 'vif' | 'vif_ioemu';
-  readonly trusted?: boolean;
-  /** Backend nodes as no libxl writes them: replaced, added at the end, or left out where undefined. */
-  readonly nodes?: Readonly<Record<string, string | undefined>>;
-}
+export type { Vif } from './nic.js';
 
 /** What the functions of this file need to know of a domain. */
 export interface Guest {
@@ -59,23 +50,8 @@ export interface Outcome {
 
 /** LIBXL__FORCE_AUTO begins gently and forces after the first time-out; LIBXL__FORCE_ON forces at once. */
 type Force = 'auto' | 'on';
-type Nodes = readonly (readonly [string, string])[];
 
-const SCRIPT_DIR = '/etc/xen/scripts';
-
-export const domainDir = (domid: number): string => `/local/domain/${domid}`;
-const libxlDir = ({ domid, devid }: Vif): string => `/libxl/${domid}/device/vif/${devid}`;
-const frontendDir = ({ domid, devid }: Vif): string => `${domainDir(domid)}/device/vif/${devid}`;
-/** libxl__device_backend_path. */
-export const backendDir = ({ backendDomid, domid, devid }: Vif): string =>
-  `${domainDir(backendDomid)}/backend/vif/${domid}/${devid}`;
-
-/** The MAC of a vif whose configuration names none. */
-const defaultMac = ({ domid, devid }: Vif): string =>
-  ['00', '16', '3e', ...[domid >> 8, domid, devid].map((byte) => (byte & 0xff).toString(16).padStart(2, '0'))].join(
-    ':',
-  );
-
+/** xl and libxl in dom0. Every call plays one xl command to its end and resolves with what it prints. */
 export class Toolstack {
   private readonly guests = new Map<number, { guest: Guest; vifs: Map<number, Vif> }>();
   private readonly xenMinor: number;
@@ -207,58 +183,21 @@ export class Toolstack {
   private async writeVif(tx: StoreOperations, vif: Vif): Promise<void> {
     const { domid, backendDomid } = vif;
     const [own, front, back] = [libxlDir(vif), frontendDir(vif), backendDir(vif)];
-    const backendNodes = this.backendNodes(vif);
+    const nodes = backendNodes(vif, this.xenMinor);
     await makeDir(tx, own, ['n0']);
     await writeAll(tx, own, [
       ['frontend', front],
       ['backend', back],
     ]);
     await makeDir(tx, front, [`n${domid}`, `r${backendDomid}`]);
-    await writeAll(tx, front, [['backend', back], ...this.frontendNodes(vif)]);
+    await writeAll(tx, front, [['backend', back], ...frontendNodes(vif, this.xenMinor)]);
     if (this.xenMinor >= 15) {
       await tx.write(`${front}/mtu`, String(vif.mtu ?? 1500));
       await tx.setPerms(`${front}/mtu`, [`n${backendDomid}`, `r${domid}`]);
     }
     await makeDir(tx, back, [`n${backendDomid}`, `r${domid}`]);
-    await writeAll(tx, back, [['frontend', front], ...backendNodes]);
-    await writeAll(tx, own, backendNodes);
-  }
-
-  /** libxl__set_xenstore_nic, the guest's side. */
-  private frontendNodes(vif: Vif): Nodes {
-    const nodes: [string, string][] = [
-      ['backend-id', String(vif.backendDomid)],
-      ['state', '1'],
-      ['handle', String(vif.devid)],
-      ['mac', vif.mac ?? defaultMac(vif)],
-    ];
-    if (this.xenMinor >= 17) nodes.push(['trusted', vif.trusted === false ? '0' : '1']);
-    return nodes;
-  }
-
-  /** libxl__set_xenstore_nic, the driver domain's side. */
-  private backendNodes(vif: Vif): Nodes {
-    const script = vif.script ?? 'vif-bridge';
-    const mtu = vif.mtu === undefined || vif.mtu === 1500 ? undefined : String(vif.mtu);
-    const pairs: [string, string | undefined][] = [
-      ['frontend-id', String(vif.domid)],
-      ['online', '1'],
-      ['state', '1'],
-      ['script', script.startsWith('/') ? script : `${SCRIPT_DIR}/${script}`],
-      ['vifname', vif.vifname],
-      ['mac', vif.mac ?? defaultMac(vif)],
-      ['ip', vif.ip],
-      ['gatewaydev', vif.gatewaydev],
-      ['rate', vif.rate],
-      ['mtu', this.xenMinor >= 15 ? mtu : undefined],
-      ['vlan', this.xenMinor >= 19 ? vif.vlan : undefined],
-      ['bridge', vif.bridge ?? 'xenbr0'],
-      ['handle', String(vif.devid)],
-      ['type', vif.type ?? 'vif'],
-      ['hotplug-status', this.xenMinor >= 17 ? '' : undefined],
-    ];
-    const nodes = new Map([...pairs, ...Object.entries(vif.nodes ?? {})]);
-    return [...nodes].flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+    await writeAll(tx, back, [['frontend', front], ...nodes]);
+    await writeAll(tx, own, nodes);
   }
 
   /** libxl__initiate_device_generic_remove and the callbacks behind it. Resolves with what libxl prints. */

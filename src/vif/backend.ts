@@ -115,10 +115,14 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
 export function parseLive(nodes: RawNodes): VifLive {
   return {
     state: optional(nodes, 'state', (text) => parseId(text, 9), 'a XenbusState from 0 to 8'),
-    online: optional(nodes, 'online', (text) => ({ 0: false, 1: true })[text], '"0" or "1"') ?? false,
+    online: optional(nodes, 'online', parseOnline, '"0" or "1"') ?? false,
     hotplugStatus: nodes.get('hotplug-status'),
     hotplugError: nodes.get('hotplug-error'),
   };
+}
+
+function parseOnline(text: string): boolean | undefined {
+  return text === '0' ? false : text === '1' ? true : undefined;
 }
 
 function required<T>(nodes: RawNodes, name: string, parse: (text: string) => T | undefined, expected: string): T {

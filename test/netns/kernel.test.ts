@@ -1,0 +1,154 @@
+import { execaSync } from 'execa';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { TX_CHECKSUM_FEATURES } from '../../src/network/ethtool.js';
+import { Kernel } from '../../src/network/kernel.js';
+import { addVif, clearLinks, ip, showAddresses, showLink } from './namespace.js';
+
+const kernel = new Kernel();
+const need = async (ifname: string) => {
+  const link = await kernel.getLink(ifname);
+  if (link === undefined) throw new Error(`no ${ifname}`);
+  return link;
+};
+
+beforeEach(clearLinks);
+afterEach(() => kernel.close());
+
+describe('links', () => {
+  test('a link is read as ip reads it', async () => {
+    ip('link', 'add', 'br0', 'type', 'bridge');
+    ip('link', 'set', 'br0', 'mtu', '1400'); // by hand, or the bridge takes its first port's
+    addVif('vif1.0');
+    ip('link', 'set', 'vif1.0', 'txqueuelen', '32', 'master', 'br0', 'alias', 'hello');
+    const [seen, shown, bridge] = [await need('vif1.0'), showLink('vif1.0'), await need('br0')];
+    expect(seen).toMatchObject({
+      ifindex: shown?.ifindex,
+      ifname: 'vif1.0',
+      up: false,
+      address: 'fe:ff:ff:ff:ff:ff',
+      mtu: 1500,
+      txqlen: 32,
+    });
+    expect(seen).toMatchObject({ master: bridge.ifindex, kind: 'veth', alias: 'hello', parentDev: '', addrGenMode: 0 });
+    expect(bridge).toMatchObject({ kind: 'bridge', mtu: 1400, master: 0 });
+  });
+
+  test('a missing link is undefined, and no error', async () => {
+    expect(await kernel.getLink('nosuch')).toBeUndefined();
+  });
+
+  test('a link is found by its alternative name', async () => {
+    addVif('vif1.0');
+    ip('link', 'property', 'add', 'dev', 'vif1.0', 'altname', 'wan');
+    expect((await need('wan')).ifname).toBe('vif1.0');
+  });
+
+  test('all links are listed, more than one datagram holds', async () => {
+    for (let i = 0; i < 40; i++) ip('link', 'add', `br${i}`, 'type', 'bridge');
+    const names = (await kernel.listLinks()).map(({ ifname }) => ifname);
+    expect(names).toHaveLength(41);
+    expect(new Set(names)).toEqual(new Set(['lo', ...Array.from({ length: 40 }, (_, i) => `br${i}`)]));
+  });
+
+  test('every change is in force, by the word of ip', async () => {
+    ip('link', 'add', 'br0', 'type', 'bridge');
+    addVif('vif1.0');
+    const link = await need('vif1.0');
+    const master = (await need('br0')).ifindex;
+    await kernel.setLink(link, { mtu: 1300, txqlen: 777, address: 'fe:ff:ff:ff:ff:fe', master, addrGenMode: 1 });
+    await kernel.setLink(link, { ifname: 'wan', alias: 'vif1.0' });
+    await kernel.setLink(link, { up: true });
+    const shown = showLink('wan');
+    expect(shown).toMatchObject({
+      mtu: 1300,
+      txqlen: 777,
+      address: 'fe:ff:ff:ff:ff:fe',
+      master: 'br0',
+      ifalias: 'vif1.0',
+      inet6_addr_gen_mode: 'none',
+    });
+    expect(shown?.flags).toContain('UP');
+    await kernel.setLink(link, { up: false, master: 0 });
+    expect(showLink('wan')?.flags).not.toContain('UP');
+    expect(showLink('wan')?.master).toBeUndefined();
+  });
+
+  test.each([
+    ['ENODEV', { ifindex: 9999, ifname: 'ghost' }, { mtu: 1400 }],
+    ['ENOTSUP', { ifindex: 1, ifname: 'lo' }, { master: 1 }],
+  ])('a refusal is a NetlinkError %s that names the interface', async (code, link, change) => {
+    await expect(kernel.setLink(link, change)).rejects.toMatchObject({
+      name: 'NetlinkError',
+      code,
+      ifname: link.ifname,
+    });
+  });
+
+  test('a taken name is EEXIST', async () => {
+    addVif('vif1.0');
+    addVif('vif2.0');
+    await expect(kernel.setLink(await need('vif1.0'), { ifname: 'vif2.0' })).rejects.toMatchObject({ code: 'EEXIST' });
+  });
+});
+
+describe('addresses', () => {
+  test('those of one link are listed and removed, IPv4 and IPv6', async () => {
+    addVif('vif1.0');
+    addVif('vif2.0');
+    ip('addr', 'add', '192.0.2.1/24', 'dev', 'vif1.0');
+    ip('addr', 'add', '2001:db8::1/64', 'dev', 'vif1.0');
+    ip('addr', 'add', '192.0.2.9/24', 'dev', 'vif2.0');
+    const link = await need('vif1.0');
+    const addresses = await kernel.listAddresses(link.ifindex);
+    expect(addresses).toHaveLength(2);
+    for (const address of addresses) await kernel.deleteAddress(link, address);
+    expect(showAddresses('vif1.0')).toEqual([]);
+    expect(showAddresses('vif2.0')).toEqual(['192.0.2.9/24']);
+    await kernel.deleteAddress(link, addresses[0] as (typeof addresses)[0]); // gone already: no error
+  });
+});
+
+describe('features', () => {
+  const txChecksum = (ifname: string) =>
+    /tx-checksumming: (\w+)/.exec(execaSync('ethtool', ['-k', ifname]).stdout)?.[1];
+  const haveEthtool = !execaSync('ethtool', ['--version'], { reject: false }).failed;
+
+  test.skipIf(!haveEthtool)(
+    'tx checksum offload is cleared, by the word of ethtool (needs the Debian package ethtool)',
+    async () => {
+      addVif('vif1.0');
+      expect(txChecksum('vif1.0')).toBe('on');
+      const link = await need('vif1.0');
+      expect(await kernel.getFeatures(link)).toContain('tx-checksum-ip-generic');
+      await kernel.clearFeatures(link, TX_CHECKSUM_FEATURES);
+      expect(txChecksum('vif1.0')).toBe('off');
+      expect(await kernel.getFeatures(link)).not.toContain('tx-checksum-ip-generic');
+    },
+  );
+
+  test('what cannot be turned off is not among the changeable ones', async () => {
+    expect(await kernel.getFeatures(await need('lo'))).not.toContain('loopback');
+  });
+
+  test('a link that is gone is ENODEV', async () => {
+    await expect(kernel.getFeatures({ ifindex: 9999, ifname: 'ghost' })).rejects.toMatchObject({
+      code: 'ENODEV',
+      ifname: 'ghost',
+    });
+  });
+});
+
+test('many requests at once are all answered, while the loop is busy', async () => {
+  addVif('vif1.0');
+  const asked = Array.from({ length: 400 }, () => kernel.getLink('vif1.0'));
+  const until = performance.now() + 100;
+  while (performance.now() < until); // node-netlink 0.3.0 aborts here with many requests in flight
+  expect((await Promise.all(asked)).every((link) => link?.ifname === 'vif1.0')).toBe(true);
+});
+
+test('close rejects what waits, and the next request works again', async () => {
+  const asked = Promise.allSettled([kernel.getLink('lo'), kernel.getLink('lo')]);
+  kernel.close();
+  expect((await asked).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  expect((await kernel.getLink('lo'))?.ifname).toBe('lo');
+});

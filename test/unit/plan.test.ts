@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest';
+import { DEFAULTS } from '../../src/config/schema.js';
+import type { Link } from '../../src/network/rtnetlink.js';
+import { parseBackend } from '../../src/vif/backend.js';
+import { describeStep, isOwnLink, type Observed, planBridge } from '../../src/vif/plan.js';
+import { resolveAttachment } from '../../src/vif/policy.js';
+
+const nodes = {
+  frontend: '/local/domain/5/device/vif/0',
+  'frontend-id': '5',
+  script: '/etc/xen/scripts/vif-bridge',
+  bridge: 'br0',
+  handle: '0',
+  type: 'vif',
+};
+const wanted = (more: Record<string, string> = {}) =>
+  resolveAttachment(parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, ...more }))), DEFAULTS);
+
+/** The interface as netback of Linux 6.1 makes it. */
+const fresh: Link = {
+  ifindex: 7,
+  ifname: 'vif5.0',
+  up: false,
+  address: 'fe:ff:ff:ff:ff:ff',
+  mtu: 1500,
+  txqlen: 1000,
+  master: 0,
+  carrier: false,
+  kind: '',
+  alias: '',
+  parentDev: 'vif-5-0',
+  addrGenMode: 0,
+};
+const bridge: Link = { ...fresh, ifindex: 3, ifname: 'br0', kind: 'bridge', parentDev: '', up: true };
+const checksums = new Set(['tx-checksum-ipv4', 'tx-checksum-ipv6', 'tx-scatter-gather']);
+const attached: Link = { ...fresh, up: true, master: 3, addrGenMode: 1 };
+const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
+  planBridge(wanted(more), {
+    link: attached,
+    bridge,
+    addresses: [],
+    features: new Set(['tx-scatter-gather']),
+    ...seen,
+  }).map(describeStep);
+
+test('a fresh vif: checksum offload off, port of the bridge, and up last', () => {
+  expect(plan({ link: fresh, features: checksums })).toEqual([
+    'off: tx-checksum-ipv4 tx-checksum-ipv6',
+    'addrGenMode=1 master=3',
+    'up=true',
+  ]);
+});
+
+test('an attached vif needs nothing', () => expect(plan({})).toEqual([]));
+
+describe('what drifted is repaired, and only that', () => {
+  const address = { ifindex: 7, family: 2, prefixLength: 24, bytes: Uint8Array.of(192, 0, 2, 1) };
+  test.each<[string, Partial<Observed>, string[], Record<string, string>?]>([
+    ['out of the bridge', { link: { ...attached, master: 0 } }, ['master=3']],
+    ['in another bridge', { link: { ...attached, master: 99 } }, ['master=3']],
+    ['down', { link: { ...attached, up: false } }, ['up=true']],
+    ['queue length of old kernels', { link: { ...attached, txqlen: 32 } }, ['txqlen=1000']],
+    ['offload on again', { features: checksums }, ['off: tx-checksum-ipv4 tx-checksum-ipv6']],
+    ['an address', { addresses: [address] }, ['address removed']],
+    ['an MTU that is not the bridge’s', { link: { ...attached, mtu: 1400 } }, ['mtu=1500']],
+    ['the MTU that dom0 wrote', {}, ['mtu=9000'], { mtu: '9000' }],
+    ['the MTU of a jumbo bridge', { bridge: { ...bridge, mtu: 9000 } }, ['mtu=9000']],
+    [
+      'a MAC: only while it is down',
+      { link: { ...attached, address: '02:00:00:00:00:01' } },
+      ['up=false', 'address=fe:ff:ff:ff:ff:ff', 'up=true'],
+    ],
+  ])('%s', (_, seen, steps, more) => expect(plan(seen, more)).toEqual(steps));
+});
+
+test('the MTU is set before the link joins the bridge', () => {
+  expect(plan({ link: fresh }, { mtu: '1400' })).toEqual(['mtu=1400', 'addrGenMode=1 master=3', 'up=true']);
+});
+
+test('a kernel without IPv6 is not asked for an address mode', () => {
+  expect(plan({ link: { ...fresh, addrGenMode: undefined } })).toEqual(['master=3', 'up=true']);
+});
+
+describe('vifname', () => {
+  const vifname = { vifname: 'wan' };
+  test('renames before all else, while the link is down', () => {
+    expect(plan({ link: fresh }, vifname)[0]).toBe('ifname=wan alias=vif5.0');
+    expect(plan({ link: attached }, vifname)).toEqual(['up=false', 'ifname=wan alias=vif5.0', 'up=true']);
+  });
+  test('is done once', () =>
+    expect(plan({ link: { ...attached, ifname: 'wan', alias: 'vif5.0' } }, vifname)).toEqual([]));
+
+  test.each<[boolean, Partial<Link>]>([
+    [true, { parentDev: 'vif-5-0' }],
+    [false, { parentDev: 'vif-4-0' }],
+    [true, { parentDev: '', alias: 'vif5.0' }],
+    [false, { parentDev: '', alias: 'vif4.0' }],
+    [true, { parentDev: '', alias: '' }],
+  ])('ours is %s for a link named wan with %o', (ours, link) => {
+    expect(isOwnLink(wanted(vifname), { ...attached, ifname: 'wan', ...link })).toBe(ours);
+  });
+});
