@@ -95,11 +95,14 @@ export class Netfront {
 
   /** A hostile guest: runs through the states as fast as xenstore takes them, without any regard to the backend. */
   async flap(rounds: number): Promise<void> {
+    this.running = false;
     for (let round = 0; round < rounds; round++) {
       for (const state of [XenbusState.Closed, XenbusState.Initialising, XenbusState.Connected])
         await this.store.write(`${this.dir}/state`, String(state));
     }
     this.written = XenbusState.Connected;
+    this.running = true;
+    this.kick();
   }
 
   /** A hostile guest: removes its own device directory, which it may. Netback sees XenbusStateUnknown. */

@@ -48,7 +48,7 @@ export class SimulatedStore {
   readonly quotas: Quotas;
   private readonly tree: Tree;
   private readonly watches = new Map<string, Watch[]>();
-  private readonly servers: Server[] = [];
+  private readonly servers = new Map<number, Server>();
   private readonly connections = new Set<StoreConnection>();
   private nextTransaction = 1;
 
@@ -60,14 +60,21 @@ export class SimulatedStore {
   /** Serves a unix socket on which every client speaks for this domain. */
   async listen(domid: number, socketPath: string): Promise<void> {
     const server = createServer((socket) => this.serve(domid, socket));
-    this.servers.push(server);
+    this.servers.set(domid, server);
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(socketPath, resolve));
   }
 
   /** Ends all connections and stops listening. */
   async close(): Promise<void> {
-    for (const connection of [...this.connections]) connection.end();
-    await Promise.all(this.servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))));
+    await Promise.all([...this.servers.keys()].map((domid) => this.unlisten(domid)));
+  }
+
+  /** The domain is no more: its connections end, and its socket goes. */
+  async unlisten(domid: number): Promise<void> {
+    this.disconnect(domid);
+    const server = this.servers.get(domid);
+    this.servers.delete(domid);
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
   }
 
   /** Ends every connection of a domain, as when xenstored dies under it; the socket goes on listening. */

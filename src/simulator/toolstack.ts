@@ -59,6 +59,7 @@ export class Toolstack {
   private readonly destroyTimeoutMs: number;
   private readonly eventMs: number;
   private turn: Promise<unknown> = Promise.resolve();
+  private transactions: Promise<unknown> = Promise.resolve();
 
   /** `store`: a connection as dom0. */
   constructor(
@@ -84,7 +85,7 @@ export class Toolstack {
     const { domid } = guest;
     const home = domainDir(domid);
     const writable = [...DOMAIN_WRITABLE, ...(guest.driverDomain ? DRIVER_DOMAIN_WRITABLE : [])];
-    await this.store.transaction(async (tx) => {
+    await this.transaction(async (tx) => {
       await makeDir(tx, home, [`n0`, `r${domid}`]);
       await makeDir(tx, vmDir(domid), [`n0`, `r${domid}`]);
       await makeDir(tx, `/libxl/${domid}`, ['n0']);
@@ -172,7 +173,7 @@ export class Toolstack {
     const path = backendDir(vif);
     if ((await this.store.readOptional(libxlDir(vif))) !== undefined)
       return [libxlError('libxl__device_add_async', vif.domid, 'device already exists in xenstore')];
-    await this.store.transaction((tx) => this.writeVif(tx, vif));
+    await this.transaction((tx) => this.writeVif(tx, vif));
     this.guests.get(vif.domid)?.vifs.set(vif.devid, vif);
     const state = await this.waitForState(path, XenbusState.InitWait, this.initTimeoutMs);
     if (state === 'reached') return [];
@@ -220,7 +221,7 @@ export class Toolstack {
   /** The transaction that begins a removal. False: there is no backend any more. */
   private goOffline(vif: Vif, force: Force): Promise<boolean> {
     const path = backendDir(vif);
-    return this.store.transaction(async (tx) => {
+    return this.transaction(async (tx) => {
       const state = await tx.readOptional(`${path}/state`);
       if (state === undefined) return false;
       if (force === 'on') await pathCleanup(tx, frontendDir(vif));
@@ -232,7 +233,7 @@ export class Toolstack {
 
   /** libxl__device_destroy: the frontend, libxl's copy, and from Xen 4.15 on what is left of the backend. */
   private async deviceDestroy(vif: Vif): Promise<string[]> {
-    await this.store.transaction(async (tx) => {
+    await this.transaction(async (tx) => {
       await pathCleanup(tx, frontendDir(vif));
       await pathCleanup(tx, libxlDir(vif));
       if (this.xenMinor >= 15) await pathCleanup(tx, backendDir(vif));
@@ -276,6 +277,13 @@ export class Toolstack {
     });
     await watch?.close();
     return verdict;
+  }
+
+  /** libxl runs each of its transactions to the end before anything else. */
+  private transaction<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
+    const done = this.transactions.then(() => this.store.transaction(body));
+    this.transactions = done.catch(() => undefined);
+    return done;
   }
 
   /** xl is one thread: events are served one after the other. */
