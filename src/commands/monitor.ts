@@ -41,7 +41,7 @@ export async function monitor(options: MonitorOptions): Promise<void> {
     ? (event: MonitorEvent) => console.log(JSON.stringify(event))
     : (event: MonitorEvent) => console.log(formatEvent(event));
   const stop = () => void store.close().catch(() => process.kill(process.pid, 'SIGKILL'));
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.stdout.on('error', stop); // the reader of the pipe has gone
   await new Monitor(store, print).start();
   const reason = await store.closed;

@@ -12,7 +12,8 @@ export interface RunOptions {
 export async function run(options: RunOptions): Promise<void> {
   const log = await createLogger(options.logLevel);
   const abort = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => abort.abort());
+  // Not once(): execa's signal-exit ends the process by the signal when no other listener is left.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => abort.abort());
   const config = await loadConfig(options.config);
   await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal });
   log.info('stopped; the vifs stay as they are');

@@ -48,10 +48,10 @@ export function vethLinks({ txqueuelen, guestEnd = () => ({}) }: VethOptions = {
     const peer = end.ifname ?? (end.netns === undefined ? `guest${options.domid}.${options.handle}` : 'eth0');
     const netns = end.netns === undefined ? '' : ` netns ${end.netns}`;
     const address = options.mac === undefined ? '' : ` address ${options.mac}`;
-    const index = await addLink(ifname, [
-      `link add ${ifname} ${properties(txqueuelen)} type veth peer name ${peer}${address}${netns}`,
-    ]);
-    await setUpGuestEnd(peer, end);
+    const add = `link add ${ifname} ${properties(txqueuelen)} type veth peer name ${peer}${address}${netns}`;
+    if (end.netns === undefined) return addLink(ifname, [add, ...guestEndCommands(peer, end)]);
+    const index = await addLink(ifname, [add]);
+    await ip(guestEndCommands(peer, end), end.netns);
     return index;
   });
 }
@@ -106,21 +106,23 @@ const properties = (txqueuelen: number | undefined): string =>
 
 /** Runs the commands and asks for the new interface's index, all in one process: it may be renamed right after. */
 async function addLink(ifname: string, commands: string[]): Promise<number> {
-  const input = [...commands, `link show dev ${ifname}`].join('\n');
-  const { stdout } = await execa('ip', ['-j', '-batch', '-'], { input: `${input}\n` });
-  const [link] = JSON.parse(stdout) as { ifindex: number }[];
+  const [link] = JSON.parse(await ip([...commands, `link show dev ${ifname}`])) as { ifindex: number }[];
   if (link === undefined) throw new Error(`ip shows no ${ifname}`);
   return link.ifindex;
 }
 
-async function setUpGuestEnd(peer: string, { netns, address }: GuestEnd): Promise<void> {
-  const commands = [`link set dev ${peer} up`];
-  if (address !== undefined) commands.push(`address add ${address} dev ${peer}`);
-  const [program = 'ip', ...args] = inNamespace(netns);
-  await execa(program, [...args, '-batch', '-'], { input: `${commands.join('\n')}\n` });
+function guestEndCommands(peer: string, { address }: GuestEnd): string[] {
+  const up = `link set dev ${peer} up`;
+  return address === undefined ? [up] : [up, `address add ${address} dev ${peer}`];
 }
 
-function inNamespace(netns: string | number | undefined): string[] {
-  if (netns === undefined) return ['ip'];
-  return typeof netns === 'string' ? ['ip', '-n', netns] : ['nsenter', `--net=/proc/${netns}/ns/net`, 'ip'];
+/** `ip -batch` in this namespace or another one. Rejects at the first command that fails, with ip's words. */
+async function ip(commands: string[], netns?: string | number): Promise<string> {
+  const batch = ['-j', '-batch', '-'];
+  const [program, args] =
+    typeof netns === 'number'
+      ? ['nsenter', [`--net=/proc/${netns}/ns/net`, 'ip', ...batch]]
+      : ['ip', netns === undefined ? batch : ['-n', netns, ...batch]];
+  const { stdout } = await execa(program, args, { input: `${commands.join('\n')}\n` });
+  return stdout;
 }

@@ -9,8 +9,10 @@ import type { Watch, XenstoreClient } from '../xenstore/client.js';
 export interface NetfrontOptions {
   /** How long the guest takes from its start until its driver looks at the device. */
   readonly bootMs?: number;
-  /** Whether it connects by itself at the backend's state 2, as every driver does. Default true. */
+  /** False: a guest without a driver, that neither connects nor closes by itself. Default true. */
   readonly connects?: boolean;
+  /** Passes through 3 Initialised, as the drivers of some other systems do. */
+  readonly initialised?: boolean;
 }
 
 /** The nodes of talk_to_netback() for one queue. */
@@ -42,6 +44,8 @@ export class Netfront {
   private turn: Promise<void> = Promise.resolve();
   private connects: boolean;
   private running = false;
+  /** Came back, and has not seen the backend come along yet: what it sees there is still the end of the last time. */
+  private reopening = false;
 
   constructor(
     private readonly store: XenstoreClient,
@@ -82,6 +86,7 @@ export class Netfront {
   /** The driver comes back (xennet_create_dev): 1, the backend's 2, and connects again. Resolves once the backend is in 4. */
   async reopen(): Promise<void> {
     this.connects = true;
+    this.reopening = true;
     await this.switchState(XenbusState.Initialising);
     this.kick();
     await this.waitForBackend([XenbusState.Connected]);
@@ -93,16 +98,18 @@ export class Netfront {
     await this.reopen();
   }
 
-  /** A hostile guest: runs through the states as fast as xenstore takes them, without any regard to the backend. */
+  /**
+   * A hostile guest: runs through the states as fast as xenstore takes them, without any regard to the backend. A decent
+   * driver takes over in the end; resolves once the backend is in 4.
+   */
   async flap(rounds: number): Promise<void> {
     this.running = false;
     for (let round = 0; round < rounds; round++) {
       for (const state of [XenbusState.Closed, XenbusState.Initialising, XenbusState.Connected])
         await this.store.write(`${this.dir}/state`, String(state));
     }
-    this.written = XenbusState.Connected;
     this.running = true;
-    this.kick();
+    await this.reload();
   }
 
   /** A hostile guest: removes its own device directory, which it may. Netback sees XenbusStateUnknown. */
@@ -147,14 +154,16 @@ export class Netfront {
     const before = this.backendState;
     this.backendState = Number((await this.store.readOptional(this.backendStatePath)) ?? XenbusState.Unknown);
     const { InitWait, Initialising, Closing, Closed } = XenbusState;
+    if (this.backendState === InitWait) this.reopening = false;
     if (this.backendState === InitWait && this.written === Initialising && this.connects) await this.connect();
     const closes = this.backendState === Closing || this.backendState === Closed;
-    if (closes && this.backendState !== before) await this.frontendClosed();
+    if (closes && this.backendState !== before && !this.reopening) await this.frontendClosed();
     for (const wake of this.waiters.splice(0)) wake();
   }
 
   /** xennet_connect, talk_to_netback: rings and features, then 4. Linux leaves out 3. */
   private async connect(): Promise<void> {
+    if (this.options.initialised) await this.switchState(XenbusState.Initialised);
     this.written = XenbusState.Connected;
     await this.update([...RING_NODES, ['state', String(XenbusState.Connected)]]);
   }

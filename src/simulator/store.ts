@@ -23,6 +23,7 @@ import {
   parentOf,
   parsePermission,
   type Quotas,
+  type StoreNode,
   StoreRefusal,
   Transaction,
   Tree,
@@ -163,30 +164,30 @@ export class SimulatedStore {
   /** Tells every watch at or above a changed node, and those below a removed one. */
   fire(changes: readonly Change[]): void {
     const told = new Set<StoreConnection>();
-    for (const { path, removed } of changes) {
-      for (let at = path; ; at = parentOf(at)) {
-        for (const watch of this.watches.get(at) ?? []) this.notify(watch, path, told);
+    for (const change of changes) {
+      for (const below of change.below ?? []) this.notify(below.path, below, told);
+      for (let at = change.path; ; at = parentOf(at)) {
+        this.notify(at, change, told);
         if (at === '/' || at.startsWith('@')) break;
       }
-      for (const below of removed) for (const watch of this.watches.get(below) ?? []) this.notify(watch, below, told);
     }
     for (const connection of told) connection.flush();
   }
 
-  private notify(watch: Watch, path: string, told: Set<StoreConnection>): void {
-    if (!this.mayKnow(watch.connection.domid, path)) return;
-    const relative = !watch.given.startsWith('/') && !watch.given.startsWith('@');
-    const prefix = `/local/domain/${watch.connection.domid}/`;
-    watch.connection.queueEvent(relative && path.startsWith(prefix) ? path.slice(prefix.length) : path, watch.token);
-    told.add(watch.connection);
+  private notify(watched: string, { path, was }: Change, told: Set<StoreConnection>): void {
+    for (const { connection, given, token } of this.watches.get(watched) ?? []) {
+      if (!this.mayKnow(connection.domid, path, was)) continue;
+      const relative = !given.startsWith('/') && !given.startsWith('@');
+      const prefix = `/local/domain/${connection.domid}/`;
+      connection.queueEvent(relative && path.startsWith(prefix) ? path.slice(prefix.length) : path, token);
+      told.add(connection);
+    }
   }
 
-  /** watch_permitted(): who may read the node, or, when it is gone or not for him, its parent. */
-  private mayKnow(domid: number, path: string): boolean {
-    const [node, parent] = [this.tree.get(path), this.tree.get(parentOf(path))];
-    return (
-      (node !== undefined && allows(node, domid, 'read')) || (parent !== undefined && allows(parent, domid, 'read'))
-    );
+  /** watch_permitted(): who may read the node, or could before it went, or may read its parent. */
+  private mayKnow(domid: number, path: string, was: StoreNode | undefined): boolean {
+    const nodes = [was ?? this.tree.get(path), this.tree.get(parentOf(path))];
+    return nodes.some((node) => node !== undefined && allows(node, domid, 'read'));
   }
 
   private watchesOf(domid: number): number {
@@ -310,8 +311,8 @@ export class StoreConnection {
     const domid = domidOf(parseStrings(payload)[0]);
     const exists = view.get(`/local/domain/${domid}`) !== undefined;
     if (type === XS.IS_DOMAIN_INTRODUCED) return strings(exists ? 'T' : 'F');
-    if (type === XS.INTRODUCE) view.changes.push({ path: '@introduceDomain', removed: [] });
-    if (type === XS.RELEASE) view.changes.push({ path: '@releaseDomain', removed: [] });
+    if (type === XS.INTRODUCE) view.changes.push({ path: '@introduceDomain' });
+    if (type === XS.RELEASE) view.changes.push({ path: '@releaseDomain' });
     return OK;
   }
 

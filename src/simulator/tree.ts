@@ -49,10 +49,12 @@ export interface Quotas {
 
 export const DEFAULT_QUOTAS: Quotas = { nodes: 1000, nodeSize: 2048, watches: 128, transactions: 10, perms: 5 };
 
+/** A node that was created or changed; or removed, and then as it was, for who may know of it is decided by that. */
 export interface Change {
   readonly path: string;
-  /** The removed nodes below `path`; for watches deep inside a removed directory. */
-  readonly removed: readonly string[];
+  readonly was?: StoreNode;
+  /** What was below a removed node; for watches deep inside it. */
+  readonly below?: readonly Change[];
 }
 
 let generations = 0;
@@ -99,7 +101,7 @@ export abstract class NodeView {
     const node = this.findWritable(path, domid);
     if (node === undefined) this.create(path, domid, value ?? EMPTY);
     else if (value !== undefined) this.replace(path, domid, { ...node, value });
-    if (node === undefined || value !== undefined) this.changes.push({ path, removed: [] });
+    if (node === undefined || value !== undefined) this.changes.push({ path });
   }
 
   setPerms(path: string, domid: number, perms: readonly Permission[]): void {
@@ -107,7 +109,7 @@ export abstract class NodeView {
     if (domid !== 0 && perms.length > this.quotas.perms) throw new StoreRefusal('ENOSPC');
     if (domid !== 0 && perms[0]?.domid !== node.perms[0]?.domid) throw new StoreRefusal('EPERM');
     this.replace(path, domid, { ...node, perms });
-    this.changes.push({ path, removed: [] });
+    this.changes.push({ path });
   }
 
   /** Removes the node and all below. A missing one is fine where its parent exists and the domain could have written it. */
@@ -118,7 +120,7 @@ export abstract class NodeView {
       return;
     }
     if (path === '/') throw new StoreRefusal('EINVAL');
-    const removed = this.removeTree(path, node);
+    const below = this.removeTree(path, node);
     const parent = parentOf(path);
     const above = this.get(parent);
     if (above !== undefined) {
@@ -126,14 +128,14 @@ export abstract class NodeView {
       children.delete(path.slice(path.lastIndexOf('/') + 1));
       this.set(parent, { ...above, children });
     }
-    this.changes.push({ path, removed });
+    this.changes.push({ path, was: node, below });
   }
 
-  private removeTree(path: string, node: StoreNode): string[] {
+  private removeTree(path: string, node: StoreNode): Change[] {
     const below = [...node.children].flatMap((name) => {
       const child = path === '/' ? `/${name}` : `${path}/${name}`;
       const childNode = this.get(child);
-      return childNode === undefined ? [] : [child, ...this.removeTree(child, childNode)];
+      return childNode === undefined ? [] : [{ path: child, was: childNode }, ...this.removeTree(child, childNode)];
     });
     this.put(path, undefined);
     return below;
