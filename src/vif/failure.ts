@@ -11,7 +11,7 @@ export interface Failure {
 }
 
 export const QUOTA_HINT =
-  'the xenstore quota of this driver domain is used up: each vif takes about 23 of the 1000 nodes it may own, so 43 fit. ' +
+  'the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. ' +
   'Raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000), or quota-maxentity in oxenstored.conf';
 
 export function explainFailure(error: unknown): Failure {

@@ -1,4 +1,4 @@
-// ../../tmp/boot.ts
+// ../../tmp/boot3.ts
 import { mkdtempSync } from "node:fs";
 
 // test/xen/image.ts
@@ -196,7 +196,7 @@ function parseAnswer(line) {
   return { id, code: Number(code), out: Buffer.from(out, "base64").toString() };
 }
 
-// ../../tmp/boot.ts
+// ../../tmp/boot3.ts
 var dir = mkdtempSync("/tmp/lab-");
 console.log(dir);
 var t0 = Date.now();
@@ -204,7 +204,7 @@ var t = () => ((Date.now() - t0) / 1e3).toFixed(1);
 var image = await makeImage(dir, []);
 await joinInitramfs(image, dir + "/initramfs.cpio");
 console.log(t(), "image");
-var m = await Machine.start(dir, { xen: image.xen, vmlinuz: image.vmlinuz, initramfs: dir + "/initramfs.cpio" }, "lab_xenstored=oxenstored lab_agent=devd");
+var m = await Machine.start(dir, { xen: image.xen, vmlinuz: image.vmlinuz, initramfs: dir + "/initramfs.cpio" }, "lab_xenstored=oxenstored lab_agent=vifd");
 try {
   console.log(await m.run("xl list; free -m; df -h /", 12e4));
   console.log(t());
@@ -213,7 +213,7 @@ try {
     const r = await m.run(`/lab/nicdom-run ${id} ${s} ${Buffer.from(c).toString("base64")}`, (s + 40) * 1e3);
     console.log(t(), r.code, Buffer.from(r.out.split(" ")[2] ?? "", "base64").toString() || r.out);
   };
-  await nic("ip -d link show br0; free -m; ps axf; ls -la /dev/xen; cat /var/log/devd.log");
+  await nic(" free -m; ps ax | grep node; cat /var/log/vifd.log");
   console.log(await m.run(`cat > /guests/c1.cfg <<X
 name="c1"
 type="pv"
@@ -235,7 +235,7 @@ time xl create /guests/c1.cfg`, 12e4));
     await new Promise((r2) => setTimeout(r2, 2e3));
   }
   console.log(t());
-  await nic("ip -d link show; ethtool -k vif2.0 | grep tx-check; tail -5 /var/log/devd.log");
+  await nic("ip link show; ethtool -k vif2.0 | grep tx-check; cat /var/log/vifd.log");
   console.log(await m.run("xl list; xenstore-ls -p /local/domain/1/backend", 2e4));
 } finally {
   await m.stop();

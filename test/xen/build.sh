@@ -95,8 +95,6 @@ mkdir -p "$guests"
 cp "$out/vmlinuz" "$guests/vmlinuz"
 cp "$work/client.cpio" "$guests/client-base.cpio"
 lz4 -l -q "$out/system.cpio" "$guests/nicdom-base.cpio.lz4"
-# The kernel wants each part of an initramfs to begin at a multiple of four.
-truncate -s %4 "$guests/nicdom-base.cpio.lz4"
 pack "$work/guests" "$out/guests.cpio"
 ls -l "$out" "$guests"
 touch "$out/complete"
