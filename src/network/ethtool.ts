@@ -10,17 +10,13 @@ const CTRL_ATTR_FAMILY_NAME = 2;
 const ETHTOOL_MSG_FEATURES_GET = 11;
 const ETHTOOL_MSG_FEATURES_SET = 12;
 const ETHTOOL_A_FEATURES_HEADER = 1;
-const ETHTOOL_A_FEATURES_HW = 2;
 const ETHTOOL_A_FEATURES_WANTED = 3;
-const ETHTOOL_A_FEATURES_ACTIVE = 4;
 const ETHTOOL_A_HEADER_DEV_INDEX = 1;
 const ETHTOOL_A_HEADER_FLAGS = 3;
 const ETHTOOL_FLAG_OMIT_REPLY = 2;
-const ETHTOOL_A_BITSET_NOMASK = 1;
 const ETHTOOL_A_BITSET_BITS = 3;
 const ETHTOOL_A_BITSET_BITS_BIT = 1;
 const ETHTOOL_A_BITSET_BIT_NAME = 2;
-const ETHTOOL_A_BITSET_BIT_VALUE = 3;
 const GENLMSGHDR = 4;
 
 /** The features that `ethtool -K DEV tx off` clears (net/ethtool/ioctl.c, ETHTOOL_STXCSUM). */
@@ -84,22 +80,21 @@ export function encodeClearFeatures(ifindex: number, names: readonly string[]): 
   );
 }
 
-/** The features that are on and that the device lets be turned off (ethtool's "[fixed]" ones are not). */
-export function parseChangeableFeatures(payload: Uint8Array): Set<string> {
-  const attributes = parseAttributes(payload.subarray(GENLMSGHDR));
-  const changeable = bitNames(attributes.get(ETHTOOL_A_FEATURES_HW));
-  return new Set([...bitNames(attributes.get(ETHTOOL_A_FEATURES_ACTIVE))].filter((name) => changeable.has(name)));
+/**
+ * The features that are wanted. Not those that are active: netback masks some until the guest has connected, and turns
+ * them on then, unless they are no longer wanted.
+ */
+export function parseWantedFeatures(payload: Uint8Array): Set<string> {
+  return bitNames(parseAttributes(payload.subarray(GENLMSGHDR)).get(ETHTOOL_A_FEATURES_WANTED));
 }
 
-/** The bits that are 1: without a mask those listed, with one those listed with a value. */
+/** The names in a list without a mask (ETHTOOL_A_BITSET_NOMASK), as the kernel sends what is wanted: the bits that are 1. */
 function bitNames(bitset: Uint8Array | undefined): Set<string> {
   const names = new Set<string>();
-  const attributes = bitset === undefined ? undefined : parseAttributes(bitset);
-  const listIsValue = attributes?.has(ETHTOOL_A_BITSET_NOMASK);
-  for (const [, bytes] of eachAttribute(attributes?.get(ETHTOOL_A_BITSET_BITS) ?? new Uint8Array(0))) {
-    const bit = parseAttributes(bytes);
-    const name = attributeString(bit, ETHTOOL_A_BITSET_BIT_NAME);
-    if (name !== undefined && (listIsValue || bit.has(ETHTOOL_A_BITSET_BIT_VALUE))) names.add(name);
+  const bits = bitset === undefined ? undefined : parseAttributes(bitset).get(ETHTOOL_A_BITSET_BITS);
+  for (const [, bit] of eachAttribute(bits ?? new Uint8Array(0))) {
+    const name = attributeString(parseAttributes(bit), ETHTOOL_A_BITSET_BIT_NAME);
+    if (name !== undefined) names.add(name);
   }
   return names;
 }

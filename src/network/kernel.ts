@@ -5,8 +5,8 @@ import {
   encodeGetFamily,
   encodeGetFeatures,
   GENL_ID_CTRL,
-  parseChangeableFeatures,
   parseFamilyId,
+  parseWantedFeatures,
 } from './ethtool.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
 import {
@@ -33,8 +33,8 @@ export interface KernelNetwork {
   setLink(link: LinkName, change: LinkChange): Promise<void>;
   listAddresses(ifindex: number): Promise<LinkAddress[]>;
   deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
-  /** The features that are on and can be turned off. */
-  getFeatures(link: LinkName): Promise<Set<string>>;
+  /** The features that are wanted, active or not. */
+  getWantedFeatures(link: LinkName): Promise<Set<string>>;
   clearFeatures(link: LinkName, names: readonly string[]): Promise<void>;
 }
 
@@ -94,9 +94,9 @@ export class Kernel implements KernelNetwork {
     }
   }
 
-  async getFeatures({ ifindex, ifname }: LinkName): Promise<Set<string>> {
-    const [answer] = await this.askEthtool('get features of', ifname, encodeGetFeatures(ifindex), 'one');
-    return answer === undefined ? new Set() : parseChangeableFeatures(answer);
+  async getWantedFeatures({ ifindex, ifname }: LinkName): Promise<Set<string>> {
+    const [answer] = await this.askEthtool('get the features of', ifname, encodeGetFeatures(ifindex), 'one');
+    return answer === undefined ? new Set() : parseWantedFeatures(answer);
   }
 
   async clearFeatures({ ifindex, ifname }: LinkName, names: readonly string[]): Promise<void> {

@@ -62,6 +62,12 @@ const EMPTY = new Uint8Array(0);
 
 export const parentOf = (path: string): string => path.slice(0, Math.max(path.lastIndexOf('/'), 1)) || '/';
 
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+function inherited([owner, ...others]: readonly Permission[], domid: number): Permission[] {
+  return [{ letter: owner?.letter ?? 'n', domid: domid === 0 ? (owner?.domid ?? 0) : domid }, ...others];
+}
+
 /** The node store as one view: the live one, or a transaction's. */
 export abstract class NodeView {
   readonly changes: Change[] = [];
@@ -125,7 +131,7 @@ export abstract class NodeView {
     const above = this.get(parent);
     if (above !== undefined) {
       const children = new Set(above.children);
-      children.delete(path.slice(path.lastIndexOf('/') + 1));
+      children.delete(nameOf(path));
       this.set(parent, { ...above, children });
     }
     this.changes.push({ path, was: node, below });
@@ -141,23 +147,36 @@ export abstract class NodeView {
     return below;
   }
 
-  /** construct_node(): missing parents too; each inherits its parent's permissions, owned by its creator if unprivileged. */
+  /**
+   * create_node(): the missing parents too, all or nothing. Each inherits its parent's permissions, owned by its creator if
+   * that is unprivileged.
+   */
   private create(path: string, domid: number, value: Uint8Array): void {
-    const parent = parentOf(path);
-    if (this.get(parent) === undefined) this.create(parent, domid, EMPTY);
-    const above = this.get(parent) as StoreNode;
-    const [owner, ...others] = above.perms as [Permission, ...Permission[]];
-    const perms = [domid === 0 ? owner : { ...owner, domid }, ...others];
-    const ownerId = perms[0]?.domid ?? 0;
-    if (domid !== 0 && this.owned(ownerId) >= this.quotas.nodes) throw new StoreRefusal('ENOSPC');
-    const children = new Set(above.children).add(path.slice(path.lastIndexOf('/') + 1));
-    this.replace(parent, domid, { ...above, children });
-    this.replace(path, domid, { value, perms, children: new Set(), generation: 0 });
+    const missing = [path];
+    let above = this.get(parentOf(path));
+    for (; above === undefined; above = this.get(parentOf(missing[0] as string)))
+      missing.unshift(parentOf(missing[0] as string));
+    const perms = inherited(above.perms, domid);
+    const last = missing.length - 1;
+    const made = missing.map((_, i) => {
+      const children = new Set(i < last ? [nameOf(missing[i + 1] as string)] : []);
+      return { value: i < last ? EMPTY : value, perms, children, generation: 0 };
+    });
+    const parent = { ...above, children: new Set(above.children).add(nameOf(missing[0] as string)) };
+    if (domid !== 0 && this.owned(domid) + made.length > this.quotas.nodes) throw new StoreRefusal('ENOSPC');
+    for (const node of [parent, ...made]) this.checkSize(node, domid);
+    this.set(parentOf(missing[0] as string), parent);
+    for (const [i, node] of made.entries()) this.set(missing[i] as string, node);
   }
 
   private replace(path: string, domid: number, node: StoreNode): void {
-    if (domid !== 0 && sizeOf(node) > this.quotas.nodeSize) throw new StoreRefusal('ENOSPC');
+    this.checkSize(node, domid);
     this.set(path, node);
+  }
+
+  /** write_node(): the quota itself is one byte too many. */
+  private checkSize(node: StoreNode, domid: number): void {
+    if (domid !== 0 && sizeOf(node) >= this.quotas.nodeSize) throw new StoreRefusal('ENOSPC');
   }
 
   private set(path: string, node: StoreNode): void {

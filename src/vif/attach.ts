@@ -19,7 +19,7 @@ export interface Attached {
 export async function attach(want: Attachment, kernel: KernelNetwork): Promise<Attached | undefined> {
   const [link, bridge] = await Promise.all([findLink(want, kernel), findBridge(want.bridge, kernel)]);
   if (link === undefined) return undefined;
-  const [addresses, features] = await Promise.all([kernel.listAddresses(link.ifindex), kernel.getFeatures(link)]);
+  const [addresses, features] = await Promise.all([kernel.listAddresses(link.ifindex), kernel.getWantedFeatures(link)]);
   const steps = planBridge(want, { link, addresses, features, bridge: bridge.link });
   const warnings = await applySteps(steps, kernel);
   if (bridge.warning !== undefined) warnings.push(bridge.warning);

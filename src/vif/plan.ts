@@ -8,7 +8,7 @@ export interface Observed {
   /** The vif's interface, under netback's name or already under its own. */
   readonly link: Link;
   readonly addresses: readonly LinkAddress[];
-  /** Features that are on and can be turned off. */
+  /** Features that are wanted, active or not. */
   readonly features: ReadonlySet<string>;
   readonly bridge: Link;
 }

@@ -225,8 +225,7 @@ export class XenstoreClient extends StoreOperations {
     const idle = this.inFlight.size === 0;
     const open = this.failure === undefined;
     this.fail(new ConnectionError('ECANCELED', this.peer, 'the connection was closed by vifd'));
-    if (open)
-      await this.transport.close(idle ? encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++) : undefined);
+    if (open) await this.transport.close(encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++), !idle);
   }
 
   private enqueue(request: Request): Promise<Uint8Array> {

@@ -17,8 +17,8 @@ export interface Transport {
   start(onBytes: (bytes: Uint8Array) => void, onClosed: (cause?: Error) => void): void;
   /** Sends one whole message. Rejects with the errno of a write that the peer refused; the next send may succeed. */
   send(message: Uint8Array): Promise<void>;
-  /** Ends the connection. `wakeUp` is a harmless request, given when no reply is on its way. */
-  close(wakeUp?: Uint8Array): Promise<void>;
+  /** Ends the connection. `wakeUp` is a harmless request, to be sent if no reply to the last message is on its way. */
+  close(wakeUp?: Uint8Array, replyDue?: boolean): Promise<void>;
 }
 
 /** What DeviceTransport needs of an open /dev/xen/xenbus; the simulator has one of its own. */
@@ -33,6 +33,8 @@ const SOCKETS = ['/run/xenstored/socket', '/var/run/xenstored/socket'];
 /** How long a closing device may take to answer before its blocked read is given up. */
 const WAKE_UP_MS = 500;
 const READ_SIZE = 8192;
+/** Size of the device's buffer for one message, its header included. */
+const DEVICE_MESSAGE_MAX = 4096;
 
 /**
  * Opens `path`, or $XENSTORED_PATH, or the first that exists of dom0's socket and the domain's devices (the order of
@@ -141,6 +143,7 @@ export class DeviceTransport implements Transport {
   readonly maxInFlight = 1;
   private closing = false;
   private ended: Promise<void> = Promise.resolve();
+  private lastSend: Promise<void> = Promise.resolve();
   constructor(
     readonly peer: string,
     private readonly file: DeviceFile,
@@ -165,15 +168,22 @@ export class DeviceTransport implements Transport {
     }
   }
 
-  async send(message: Uint8Array): Promise<void> {
+  send(message: Uint8Array): Promise<void> {
+    this.lastSend = this.writeAll(message);
+    return this.lastSend;
+  }
+
+  private async writeAll(message: Uint8Array): Promise<void> {
+    // Linux says EINVAL or E2BIG, as the write is cut; a socket takes 16 bytes more.
+    if (message.length > DEVICE_MESSAGE_MAX)
+      throw new ConnectionError('E2BIG', this.peer, `takes no message of more than ${DEVICE_MESSAGE_MAX} bytes`);
     let rest = message;
     while (rest.length > 0) rest = rest.subarray(await this.file.write(rest));
   }
 
   /** Rejects with ETIMEDOUT when the read stays blocked: then only SIGKILL ends the process. */
-  async close(wakeUp?: Uint8Array): Promise<void> {
+  async close(wakeUp?: Uint8Array, replyDue = false): Promise<void> {
     this.closing = true;
-    if (wakeUp !== undefined) await this.send(wakeUp).catch(() => undefined);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(
@@ -181,7 +191,17 @@ export class DeviceTransport implements Transport {
         WAKE_UP_MS,
       );
     });
-    await Promise.race([this.ended, late]).finally(() => clearTimeout(timer));
+    const woken = this.wake(wakeUp, replyDue).then(() => this.ended);
+    await Promise.race([woken, late]).finally(() => clearTimeout(timer));
     await this.file.close();
+  }
+
+  /** A message that the device took brings a reply; one that it refused (a WATCH over the quota) brings nothing. */
+  private async wake(wakeUp: Uint8Array | undefined, replyDue: boolean): Promise<void> {
+    const accepted = await this.lastSend.then(
+      () => true,
+      () => false,
+    );
+    if (wakeUp !== undefined && !(replyDue && accepted)) await this.send(wakeUp).catch(() => undefined);
   }
 }

@@ -119,19 +119,25 @@ describe('features', () => {
       addVif('vif1.0');
       expect(txChecksum('vif1.0')).toBe('on');
       const link = await need('vif1.0');
-      expect(await kernel.getFeatures(link)).toContain('tx-checksum-ip-generic');
+      expect(await kernel.getWantedFeatures(link)).toContain('tx-checksum-ip-generic');
       await kernel.clearFeatures(link, TX_CHECKSUM_FEATURES);
       expect(txChecksum('vif1.0')).toBe('off');
-      expect(await kernel.getFeatures(link)).not.toContain('tx-checksum-ip-generic');
+      expect(await kernel.getWantedFeatures(link)).not.toContain('tx-checksum-ip-generic');
     },
   );
 
-  test('what cannot be turned off is not among the changeable ones', async () => {
-    expect(await kernel.getFeatures(await need('lo'))).not.toContain('loopback');
-  });
+  test.skipIf(!haveEthtool)(
+    'a feature that is wanted counts, active or not: netback masks some until the guest has connected',
+    async () => {
+      addVif('vif1.0');
+      execaSync('ethtool', ['-K', 'vif1.0', 'tx', 'off']); // now tso is wanted, but off for want of checksums
+      expect(execaSync('ethtool', ['-k', 'vif1.0']).stdout).toMatch(/tx-tcp-segmentation: off \[requested on\]/);
+      expect(await kernel.getWantedFeatures(await need('vif1.0'))).toContain('tx-tcp-segmentation');
+    },
+  );
 
   test('a link that is gone is ENODEV', async () => {
-    await expect(kernel.getFeatures({ ifindex: 9999, ifname: 'ghost' })).rejects.toMatchObject({
+    await expect(kernel.getWantedFeatures({ ifindex: 9999, ifname: 'ghost' })).rejects.toMatchObject({
       code: 'ENODEV',
       ifname: 'ghost',
     });

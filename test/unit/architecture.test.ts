@@ -1,0 +1,88 @@
+/** The rooms of the house (shared design, sections 2 and 3): which files may know which. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { describe, expect, test } from 'vitest';
+
+/** No clock, no environment, no logger, no I/O; may import only each other and errors.ts. */
+const PURE = [
+  'errors.ts',
+  'config/schema.ts',
+  'xenstore/wire.ts',
+  'xenstore/paths.ts',
+  'vif/backend.ts',
+  'vif/policy.ts',
+  'vif/plan.ts',
+  'vif/failure.ts',
+  'vif/meaning.ts',
+  'network/attributes.ts',
+  'network/rtnetlink.ts',
+  'network/ethtool.ts',
+  'simulator/nic.ts',
+];
+/** isIP() is a function of its argument. */
+const PURE_PACKAGES = ['node:net'];
+
+const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
+const source = (file: string) => readFileSync(join('src', file), 'utf8');
+/** Imports that are left at run time, type imports among them: a room that only names another's type knows it too. */
+const imports = (file: string) =>
+  [...source(file).matchAll(/(?:from|import) '([^']+)'/g)].map(([, name]) => name as string);
+const local = (file: string) =>
+  imports(file)
+    .filter((name) => name.startsWith('.'))
+    .map((name) => normalize(join(dirname(file), name.replace(/\.js$/, '.ts'))));
+
+describe.each(PURE)('%s', (file) => {
+  test('imports only pure files', () => {
+    expect(local(file).filter((name) => !PURE.includes(name))).toEqual([]);
+    expect(imports(file).filter((name) => !name.startsWith('.') && !PURE_PACKAGES.includes(name))).toEqual([]);
+  });
+  test('has no clock, environment or output', () => {
+    const code = source(file).replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+    expect(code).not.toMatch(
+      /\bprocess\.|\bDate\b|performance\.|setTimeout|setInterval|setImmediate|console\.|Math\.random/,
+    );
+  });
+});
+
+test('the edges know no vif policy', () => {
+  const edges = files.filter((file) => file.startsWith('network/') || file.startsWith('xenstore/'));
+  expect(
+    edges.flatMap((file) =>
+      local(file)
+        .filter((name) => /^(vif|config|commands|simulator|service)\/|agent/.test(name))
+        .map((name) => `${file} -> ${name}`),
+    ),
+  ).toEqual([]);
+});
+
+test('the agent does not know the simulator', () => {
+  const rooms = files.filter((file) => /^(vif|config|network|xenstore|service)\/|^agent\.ts/.test(file));
+  expect(rooms.flatMap((file) => local(file).filter((name) => name.startsWith('simulator/')))).toEqual([]);
+});
+
+test('hotplug-status and hotplug-error have one writer', () => {
+  const writers = files.filter(
+    (file) => !file.startsWith('simulator/') && /\.(write|rm)\([^)]*hotplug-/.test(source(file)),
+  );
+  expect(writers).toEqual(['vif/hotplug-status.ts']);
+});
+
+test('nobody writes state or online', () => {
+  const writers = files.filter(
+    (file) => !file.startsWith('simulator/') && /\.write\([^)]*\/(state|online)[`']/.test(source(file)),
+  );
+  expect(writers).toEqual([]);
+});
+
+test('node-netlink is used behind one file', () => {
+  expect(files.filter((file) => imports(file).some((name) => name.startsWith('netlink')))).toEqual([
+    'network/netlink.ts',
+  ]);
+});
+
+test('files stay small', () => {
+  expect(
+    files.map((file) => [file, source(file).split('\n').length] as const).filter(([, lines]) => lines > 350),
+  ).toEqual([]);
+});

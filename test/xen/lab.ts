@@ -1,0 +1,196 @@
+/**
+ * A whole Xen host for a test: dom0, the driver domain `nicdom` with the agent under test, and clients. Everything a test
+ * does goes through dom0's and nicdom's own programs. Usage: `const lab = await Lab.boot({...})`, `await lab.stop()`.
+ *
+ * INVARIANTS
+ * - Only processes started here are ended, and only through their own handle or pid file.
+ * - A dead xenstored, an assertion or a segmentation fault anywhere is an error even if the test saw nothing of it.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { joinInitramfs, makeImage } from './image.js';
+import { Machine, parseAnswer, type Result, requestLine } from './machine.js';
+
+export type { Result } from './machine.js';
+
+export interface LabOptions {
+  readonly xenstored: 'oxenstored' | 'xenstored';
+  readonly agent: 'vifd' | 'devd' | 'none';
+  /** TypeScript programs to bundle into dom0 and nicdom, for runNode(). watcher.ts is always there. */
+  readonly programs?: readonly string[];
+}
+
+const here = dirname(fileURLToPath(import.meta.url));
+const WATCHER = join(here, 'guest/watcher.ts');
+const CRASHES = 'Assertion|Segmentation fault|segfault|core dumped|Aborted|Fatal error: exception|Kernel panic';
+/** Each is kept when something fails: [domain, path]. */
+const LOGS: readonly (readonly ['dom0' | 'nicdom', string])[] = [
+  ['dom0', '/var/log/xenstored.log'],
+  ['dom0', '/run/watcher.jsonl'],
+  ['nicdom', '/var/log/vifd.log'],
+  ['nicdom', '/var/log/devd.log'],
+  ['nicdom', '/var/log/xen/xen-hotplug.log'],
+];
+
+export class Lab {
+  private nicdomCalls = 0;
+  private readonly transcript: string[] = [];
+
+  private constructor(
+    readonly options: LabOptions,
+    readonly dir: string,
+    private readonly machine: Machine,
+  ) {}
+
+  /** Rejects, with the console's end, if dom0, nicdom or the agent are not there in a few minutes. */
+  static async boot(options: LabOptions): Promise<Lab> {
+    const dir = mkdtempSync(join(tmpdir(), 'vifd-xen-'));
+    const image = await makeImage(dir, [WATCHER, ...(options.programs ?? [])]);
+    const initramfs = join(dir, 'initramfs.cpio');
+    await joinInitramfs(image, initramfs);
+    const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent}`;
+    const machine = await Machine.start(dir, { xen: image.xen, vmlinuz: image.vmlinuz, initramfs }, words);
+    const lab = new Lab(options, dir, machine);
+    try {
+      await lab.must('true', 180_000);
+      rmSync(initramfs);
+      await lab.until('nicdom is up', () => lab.guestLog('nicdom').then((log) => log.includes('LAB nicdom ready')), 90_000);
+      await lab.agentReady();
+      return lab;
+    } catch (error) {
+      await lab.stop({ failed: true });
+      throw error;
+    }
+  }
+
+  /** A bash command in dom0; stdout and stderr together. */
+  async dom0(command: string, timeoutMs = 60_000): Promise<Result> {
+    return this.record('dom0', command, await this.machine.run(command, timeoutMs));
+  }
+
+  /** A bash command in the driver domain, through its console. Keep command and output below some kilobytes. */
+  async nicdom(command: string, timeoutMs = 60_000): Promise<Result> {
+    const line = requestLine(`n${++this.nicdomCalls}`, Math.ceil(timeoutMs / 1000), command).trim();
+    const relay = await this.machine.run(`/lab/nicdom-run ${line}`, timeoutMs + 40_000);
+    const answer = parseAnswer(relay.out.trim());
+    if (!answer) throw new Error(`nicdom's console did not answer (${relay.code} ${relay.out}) to: ${command}`);
+    return this.record('nicdom', command, { code: answer.code, out: answer.out });
+  }
+
+  /** Like dom0(), but an exit code other than 0 is an error. Resolves with the output, trimmed. */
+  async must(command: string, timeoutMs?: number): Promise<string> {
+    return demandSuccess('dom0', command, await this.dom0(command, timeoutMs));
+  }
+
+  /** Like nicdom(), but an exit code other than 0 is an error. Resolves with the output, trimmed. */
+  async mustNicdom(command: string, timeoutMs?: number): Promise<string> {
+    return demandSuccess('nicdom', command, await this.nicdom(command, timeoutMs));
+  }
+
+  /** Runs one of `programs`, by its file name, under Node there. */
+  async runNode(where: 'dom0' | 'nicdom', program: string, args: readonly string[] = [], timeoutMs = 300_000): Promise<Result> {
+    const name = basename(program).replace(/\.\w+$/, '');
+    const words = args.map((arg) => `'${arg.replaceAll("'", "'\\''")}'`);
+    return this[where](['node', `/lab/${name}.mjs`, ...words].join(' '), timeoutMs);
+  }
+
+  /** A domain's whole console since its creation; '' before there is one. */
+  async guestLog(name: string): Promise<string> {
+    return (await this.machine.run(`cat /var/log/xen/console/guest-${name}.log`, 20_000)).out.replaceAll('\r', '');
+  }
+
+  /** Puts a text file into dom0. */
+  async putFile(path: string, text: string): Promise<void> {
+    await this.must(`echo ${Buffer.from(text).toString('base64')} | base64 -d >${path}`);
+  }
+
+  /** Polls until `probe` gives something truthy, and resolves with that. Rejects after `timeoutMs`, with its last value. */
+  async until<T>(what: string, probe: () => Promise<T>, timeoutMs: number): Promise<T> {
+    const deadline = Date.now() + timeoutMs;
+    for (;;) {
+      const value = await probe();
+      if (value) return value;
+      if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what} (logs: ${this.dir})`);
+      await sleep(500);
+    }
+  }
+
+  /** Starts the agent again, after a test ended it. */
+  async startAgent(): Promise<void> {
+    const before = await this.readyCount();
+    await this.mustNicdom(`/lab/agent-start ${this.options.agent}`);
+    await this.agentReady(before);
+  }
+
+  /** SIGKILL for the agent, by the process id it was started with; resolves when it is gone. */
+  async killAgent(): Promise<void> {
+    await this.mustNicdom('pid=$(cat /run/lab-agent.pid); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done');
+  }
+
+  /** Rejects if xenstored died or anything crashed so far. */
+  async assertHealthy(): Promise<void> {
+    const alive = await this.machine.run('kill -0 $(cat /run/lab-xenstored.pid) && timeout 5 xenstore-read domid', 20_000);
+    if (alive.code !== 0) throw new Error(`${this.options.xenstored} is dead: ${alive.out} (logs: ${this.dir})`);
+    const files = '/var/log/xenstored.log /var/log/xen/*.log /var/log/xen/console/*.log';
+    const seen = await this.machine.run(`grep -E '${CRASHES}' ${files}; dmesg | grep -E '${CRASHES}'`, 20_000);
+    const own = this.transcript.filter((line) => new RegExp(CRASHES).test(line)).join('\n');
+    if (seen.out.trim() !== '' || own !== '') throw new Error(`something crashed:\n${seen.out}${own}\n(logs: ${this.dir})`);
+  }
+
+  /** Fetches every log of every domain into `dir`. */
+  async keepLogs(): Promise<void> {
+    const logs = join(this.dir, 'logs');
+    mkdirSync(logs, { recursive: true });
+    writeFileSync(join(logs, 'transcript.log'), this.transcript.join('\n'));
+    const names = (await this.machine.run('ls /var/log/xen/console /var/log/xen/*.log', 10_000)).out;
+    for (const [, name] of names.matchAll(/guest-(\S+)\.log/g)) writeFileSync(join(logs, `${name}.log`), await this.guestLog(name ?? ''));
+    writeFileSync(join(logs, 'xl.log'), (await this.machine.run('tail -n 100 /var/log/xen/*.log', 10_000)).out);
+    writeFileSync(join(logs, 'xenstore.txt'), (await this.machine.run('xenstore-ls -f -p', 30_000)).out);
+    for (const [where, path] of LOGS) {
+      // Compressed: nicdom's console is slow.
+      const text = await this[where](`gzip -c ${path} 2>/dev/null | base64 -w0`, 60_000);
+      if (text.out) writeFileSync(join(logs, `${where}-${basename(path)}.gz`), Buffer.from(text.out, 'base64'));
+    }
+  }
+
+  /** Powers off. The directory with the logs stays only if the caller says that something failed. */
+  async stop({ failed = false } = {}): Promise<void> {
+    if (failed) {
+      await this.keepLogs().catch((error: Error) => writeFileSync(join(this.dir, 'logs-incomplete.txt'), String(error)));
+      console.error(`the lab's logs: ${this.dir}`);
+    }
+    await this.machine.stop();
+    if (failed) for (const name of ['system', 'nicdom', 'client', 'dom0-overlay.cpio', 'initramfs.cpio']) rmSync(join(this.dir, name), { recursive: true, force: true });
+    else rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** The agent's log so far. */
+  async agentLog(): Promise<string> {
+    const { out } = await this.nicdom(`gzip -c /var/log/${this.options.agent}.log | base64 -w0`, 60_000);
+    const { gunzipSync } = await import('node:zlib');
+    return gunzipSync(Buffer.from(out, 'base64')).toString();
+  }
+
+  private async agentReady(linesBefore = 0): Promise<void> {
+    if (this.options.agent === 'none') return;
+    await this.until(`${this.options.agent} is ready`, async () => (await this.readyCount()) > linesBefore, 60_000);
+  }
+
+  private async readyCount(): Promise<number> {
+    const line = this.options.agent === 'vifd' ? 'ready on ' : 'event epath=.*/backend$';
+    return Number((await this.nicdom(`grep -c '${line}' /var/log/${this.options.agent}.log`)).out.trim());
+  }
+
+  private record(where: string, command: string, result: Result): Result {
+    this.transcript.push(`${new Date().toISOString()} ${where}# ${command}\n${result.out}[${result.code}]`);
+    return result;
+  }
+}
+
+function demandSuccess(where: string, command: string, { code, out }: Result): string {
+  if (code !== 0) throw new Error(`${where}: exit code ${code} of: ${command}\n${out}`);
+  return out.trim();
+}
