@@ -48,13 +48,19 @@ export function vethLinks({ txqueuelen, guestEnd = () => ({}) }: VethOptions = {
     const peer = end.ifname ?? (end.netns === undefined ? `guest${options.domid}.${options.handle}` : 'eth0');
     const netns = end.netns === undefined ? '' : ` netns ${end.netns}`;
     const address = options.mac === undefined ? '' : ` address ${options.mac}`;
-    const add = `link add ${ifname} ${properties(txqueuelen)} type veth peer name ${peer}${address}${netns}`;
-    if (end.netns === undefined) return addLink(ifname, [add, ...guestEndCommands(peer, end)]);
-    const index = await addLink(ifname, [add]);
-    await ip(guestEndCommands(peer, end), end.netns);
+    const index = nextIndex++;
+    const add = `link add ${ifname} index ${index} ${properties(txqueuelen)} type veth peer name ${peer}${address}${netns}`;
+    if (end.netns === undefined) await ip([add, ...guestEndCommands(peer, end)]);
+    else {
+      await ip([add]);
+      await ip(guestEndCommands(peer, end), end.netns);
+    }
     return index;
   });
 }
+
+/** Chosen here, as the agent may rename an interface before anybody could ask for its index. Far above the kernel's own. */
+let nextIndex = 1_000_000;
 
 /** Tap devices: without a program at the other end they have no carrier, like a vif whose guest has not connected. */
 export function tapLinks({ txqueuelen }: { txqueuelen?: number } = {}): LinkFactory {

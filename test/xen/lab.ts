@@ -19,6 +19,8 @@ export type { Result } from './machine.js';
 export interface LabOptions {
   readonly xenstored: 'oxenstored' | 'xenstored';
   readonly agent: 'vifd' | 'devd' | 'none';
+  /** No debug log of the agent; for the benchmark. */
+  readonly quiet?: boolean;
   /** TypeScript programs to bundle into dom0 and nicdom, for runNode(). watcher.ts is always there. */
   readonly programs?: readonly string[];
 }
@@ -51,7 +53,7 @@ export class Lab {
     const image = await makeImage(dir, [WATCHER, ...(options.programs ?? [])]);
     const initramfs = join(dir, 'initramfs.cpio');
     await joinInitramfs(image, initramfs);
-    const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent}`;
+    const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent} lab_quiet=${options.quiet ? 1 : 0}`;
     const machine = await Machine.start(dir, { xen: image.xen, vmlinuz: image.vmlinuz, initramfs }, words);
     const lab = new Lab(options, dir, machine);
     try {
@@ -176,6 +178,8 @@ export class Lab {
 
   private async agentReady(linesBefore = 0): Promise<void> {
     if (this.options.agent === 'none') return;
+    // Without its debug log xl devd does not say when it is ready.
+    if (this.options.agent === 'devd' && this.options.quiet) return sleep(10_000);
     await this.until(`${this.options.agent} is ready`, async () => (await this.readyCount()) > linesBefore, 60_000);
   }
 

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe } from 'vitest';
 import { Lab, type LabOptions } from './lab.js';
 
 /** Why the lab cannot be here at all; undefined when it can. What is only not built yet is no reason. */
-function reasonAgainst(): string | undefined {
+export function reasonAgainst(): string | undefined {
   for (const program of ['qemu-system-x86_64', 'mmdebstrap', 'cpio', 'lz4', 'depmod'])
     if (spawnSync('sh', ['-c', `PATH=$PATH:/usr/sbin:/sbin command -v ${program}`]).status !== 0)
       return `${program} is missing (packages: test/xen/packages.txt)`;
