@@ -85,11 +85,12 @@ export class ConfigError extends VifdError {
     readonly file: string,
     readonly line: number,
     readonly key: string,
+    /** As JSON; without a key, the whole complaint. */
     readonly value: string,
     readonly expected: string,
   ) {
     const place = line > 0 ? `${file}:${line}` : file;
-    const what = key === '' ? value : `${key} is ${printable(value)}`;
+    const what = key === '' ? value : `${key} is ${value}`;
     super('ECONFIG', `${place}: ${what}; expected ${expected}`);
   }
 }

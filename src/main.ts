@@ -37,6 +37,7 @@ function program(): Command {
     .description(
       'the agent: attach every vif to its bridge, keep it right, remove it when the guest leaves; stays in the foreground',
     )
+    .option('--foreground', 'stay in the foreground (the default; accepted for service files)')
     .option('-c, --config <file>', 'configuration file (default: none, built-in values)', nonEmpty)
     .addOption(xenstore())
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))

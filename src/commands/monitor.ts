@@ -1,5 +1,5 @@
 /** `vifd monitor`: what happens to every vif in xenstore, as it happens, with its meaning. Reads only. */
-import { hasCode } from '../errors.js';
+import { hasCode, printable } from '../errors.js';
 import { meaningOf } from '../vif/meaning.js';
 import { listBackends } from '../vif/reader.js';
 import { connectXenstore, type Watch, type XenstoreClient } from '../xenstore/client.js';
@@ -157,7 +157,7 @@ class Monitor {
 /** `12:34:56.789  vif5.0  backend  state = 2  InitWait: ...  (+12 ms)`. */
 export function formatEvent({ time, domid, devid, side, node, value, meaning, sincePreviousMs }: MonitorEvent): string {
   const name = node === '' ? '(directory)' : node;
-  const assignment = value === null || node === '' ? name : `${name} = ${JSON.stringify(value)}`;
+  const assignment = value === null || node === '' ? name : `${name} = ${printable(value)}`;
   const delta = sincePreviousMs === undefined || sincePreviousMs === 0 ? '' : `  (+${sincePreviousMs} ms)`;
   return `${time.slice(11, 23)}  vif${domid}.${devid}  ${side.padEnd(8)}  ${assignment}${meaning === '' ? '' : `  ${meaning}`}${delta}`;
 }

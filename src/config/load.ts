@@ -21,7 +21,8 @@ export function parseConfig(file: string, text: string): Config {
   for (const key of Object.keys(table)) {
     if (key !== 'vif') throw fault(key, table[key], 'only the table [vif]');
   }
-  const vif = (table.vif ?? {}) as Record<string, unknown>;
+  const vif = table.vif ?? {};
+  if (!isTable(vif)) throw fault('vif', vif, 'a table');
   for (const key of Object.keys(vif)) {
     if (key !== 'qlen' && key !== 'tx_checksum')
       throw fault(key, vif[key], 'one of the keys qlen, tx_checksum in [vif]');
@@ -31,6 +32,10 @@ export function parseConfig(file: string, text: string): Config {
     throw fault('qlen', qlen, 'a number of packets from 1 to 1000000');
   if (txChecksum !== 'off' && txChecksum !== 'keep') throw fault('tx_checksum', txChecksum, '"off" or "keep"');
   return { vif: { qlen, txChecksum } };
+}
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function parseToml(file: string, text: string): Record<string, unknown> {

@@ -12,7 +12,7 @@ import type { Agent, Stage } from './stage.js';
 import type { Group } from './store-process.js';
 
 /** What an agent still does after `connected`, and what wakes up late, shall not run into the next measurement. */
-const REST_MS = 120;
+const REST_MS = 100;
 const FIRST_GUEST = 100;
 
 export interface Round {
@@ -20,7 +20,7 @@ export interface Round {
   readonly ms: readonly number[];
   /** Processor time of the agent and its children, from before the directories came to the end of REST_MS, in ms. */
   readonly cpuMs: number;
-  /** The agent's resident memory when all were connected. */
+  /** The agent's resident memory with all of them connected, at the end of REST_MS. */
   readonly rssMiB: number;
 }
 
@@ -34,7 +34,7 @@ export class Observer {
 
   static async open(stage: Stage): Promise<Observer> {
     const observer = new Observer(stage, await connectXenstore(stage.socketOf(0)));
-    for (const { backendDomid } of stage.agents.values()) {
+    for (const backendDomid of stage.driverDomains) {
       await observer.dom0.watch(`/local/domain/${backendDomid}/backend/vif`, ({ path }) => observer.note(path));
     }
     return observer;
@@ -57,9 +57,8 @@ export class Observer {
     const ended = () => dirs.every((dir) => this.times.has(`${dir}/hotplug-status`));
     await Promise.all([during?.(ended), eventually(ended, 60_000, () => agent.log.slice(-4_000))]);
     const ms = dirs.map((dir) => this.time(`${dir}/hotplug-status`) - this.time(`${dir}/state`));
-    const rssMiB = memoryMiB(agent.pid, 'VmRSS');
     await rest();
-    const round = { ms, cpuMs: cpuMs(agent.pid) - cpuBefore, rssMiB };
+    const round = { ms, cpuMs: cpuMs(agent.pid) - cpuBefore, rssMiB: memoryMiB(agent.pid, 'VmRSS') };
     await this.check(agent, group, dirs);
     await this.stage.remove(group);
     await removeLinks(agent, group);

@@ -15,14 +15,18 @@ import type { Command, Group } from './store-process.js';
 export const AGENTS = ['vifd', 'vif-bridge', 'floor'] as const;
 export type AgentName = (typeof AGENTS)[number];
 const DRIVER_DOMAINS: Record<AgentName, number> = { vifd: 1, 'vif-bridge': 2, floor: 3 };
-/** A driver domain without vifs, for measuring the start of vifd. */
+/** Without vifs, to measure the start of vifd. */
 export const IDLE_DOMAIN = 4;
+/** For one vifd that has attached nothing before. */
+export const FRESH_DOMAIN = 5;
 
 /** A bridge like the one a driver domain has; /sys and the script's log directory belong to the namespace. */
 const NAMESPACE = `
   mount -t sysfs sysfs /sys 2>/dev/null
   mount -t tmpfs tmpfs /var/log/xen 2>/dev/null
   ip link set lo up && ip link add br0 type bridge && ip link set br0 up && exec "$@"`;
+
+const VIFD = [resolve('dist/main.js'), 'run'];
 
 export class Agent {
   private readonly logFile: string;
@@ -74,7 +78,8 @@ export class Agent {
 }
 
 export class Stage {
-  readonly agents = new Map<AgentName, Agent>();
+  readonly agents = new Map<string, Agent>();
+  readonly driverDomains = [...Object.values(DRIVER_DOMAINS), IDLE_DOMAIN, FRESH_DOMAIN];
   private constructor(
     readonly directory: string,
     private readonly storeProcess: ChildProcess,
@@ -84,7 +89,7 @@ export class Stage {
     const directory = mkdtempSync(join(tmpdir(), 'vifd-bench-'));
     await bundle(directory);
     const stage = new Stage(directory, fork(join(directory, 'store-process.mjs'), { execArgv: [] }));
-    await stage.tell({ do: 'start', directory, driverDomains: [...Object.values(DRIVER_DOMAINS), IDLE_DOMAIN] });
+    await stage.tell({ do: 'start', directory, driverDomains: stage.driverDomains });
     return stage;
   }
 
@@ -93,16 +98,20 @@ export class Stage {
   }
 
   async startAgents(): Promise<void> {
-    const programs: Record<AgentName, string[]> = {
-      vifd: [resolve('dist/main.js'), 'run'],
-      'vif-bridge': [join(this.directory, 'vif-bridge-agent.mjs')],
-      floor: [join(this.directory, 'floor-agent.mjs')],
-    };
-    for (const name of AGENTS) {
-      const agent = new Agent(name, DRIVER_DOMAINS[name], programs[name], this.directory);
-      this.agents.set(name, agent);
-      await agent.ready();
-    }
+    await this.start('vifd', DRIVER_DOMAINS.vifd, VIFD);
+    await this.start('vif-bridge', DRIVER_DOMAINS['vif-bridge'], [join(this.directory, 'vif-bridge-agent.mjs')]);
+    await this.start('floor', DRIVER_DOMAINS.floor, [join(this.directory, 'floor-agent.mjs')]);
+  }
+
+  startFresh(): Promise<Agent> {
+    return this.start('fresh', FRESH_DOMAIN, VIFD);
+  }
+
+  private async start(name: string, backendDomid: number, program: readonly string[]): Promise<Agent> {
+    const agent = new Agent(name, backendDomid, program, this.directory);
+    this.agents.set(name, agent);
+    await agent.ready();
+    return agent;
   }
 
   agent(name: AgentName): Agent {

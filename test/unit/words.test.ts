@@ -1,0 +1,100 @@
+/** The sentences that people read. */
+import { describe, expect, test } from 'vitest';
+import { formatEvent } from '../../src/commands/monitor.js';
+import { AttachError, NetlinkError, NodeError, XenstoreError } from '../../src/errors.js';
+import { parseMonitorLine } from '../../src/network/link-monitor.js';
+import { explainFailure } from '../../src/vif/failure.js';
+import { errorText } from '../../src/vif/hotplug-status.js';
+import { meaningOf } from '../../src/vif/meaning.js';
+
+describe('hotplug-error', () => {
+  test('is one printable ASCII line', () =>
+    expect(errorText('bad\nname "brücke"\x1b[31m')).toBe('bad name "br cke" [31m'));
+  test('is clipped', () => expect(errorText('x'.repeat(5000))).toHaveLength(240));
+});
+
+describe('failures', () => {
+  test.each<[unknown, string, string, RegExp]>([
+    [
+      new AttachError('ENOBRIDGE', 'bridge "x" does not exist', 'bridges here: y'),
+      'ENOBRIDGE',
+      'bridge "x" does not exist',
+      /^bridges here: y$/,
+    ],
+    [new NodeError('mtu', '5', 'more'), 'EBADNODE', 'node "mtu" is "5"; expected more', /vif line in dom0/],
+    [
+      new NetlinkError('EPERM', 'set up of', 'vif5.0', 1),
+      'EPERM',
+      'the kernel refused to set up of vif5.0: EPERM (vifd needs CAP_NET_ADMIN)',
+      /tries again/,
+    ],
+    [
+      new XenstoreError('ENOSPC', 'WRITE', 'a'),
+      'EQUOTA',
+      'xenstore has no room for this vif (quota)',
+      /quota-maxentity/,
+    ],
+    [new XenstoreError('EIO', 'READ', 'a/b'), 'EIO', 'xenstore refused a request', /xenstore READ "a\/b": EIO/],
+    [new TypeError('bug'), 'EUNEXPECTED', 'unexpected error in vifd', /TypeError: bug/],
+  ])('%o', (error, code, message, hint) => {
+    const failure = explainFailure(error);
+    expect([failure.code, failure.message]).toEqual([code, message]);
+    expect(failure.hint).toMatch(hint);
+  });
+
+  test('the guest is not told what else there is in the driver domain', () => {
+    expect(
+      explainFailure(new AttachError('ENOBRIDGE', 'bridge "x" does not exist', 'bridges here: secret')).message,
+    ).not.toContain('secret');
+  });
+});
+
+describe('meanings', () => {
+  test.each([
+    ['backend', 'state', '2', 'InitWait: kernel ready, waiting for hotplug'],
+    ['frontend', 'state', '4', "Connected: the guest's driver is working"],
+    ['backend', 'state', '99', '"99" is no XenbusState'],
+    ['backend', 'hotplug-status', '', 'nobody has attached the interface yet; the guest hangs until then'],
+    ['backend', 'hotplug-status', 'connected\n', '"connected\\n" means nothing to the kernel'],
+    ['backend', 'feature-sg', '1', 'offered by the kernel to the guest'],
+    ['backend', '', undefined, 'the directory is gone: the vif has left'],
+    ['backend', 'constructor', 'x', ''],
+  ] as const)('%s %s = %j', (side, node, value, expected) => expect(meaningOf(side, node, value)).toBe(expected));
+
+  test('a line of monitor', () => {
+    const event = {
+      time: '2026-01-02T03:04:05.678Z',
+      domid: 5,
+      devid: 0,
+      side: 'backend',
+      path: 'p',
+      node: 'state',
+      value: '2',
+      meaning: 'InitWait',
+      sincePreviousMs: 12,
+    } as const;
+    expect(formatEvent(event)).toBe('03:04:05.678  vif5.0  backend   state = "2"  InitWait  (+12 ms)');
+  });
+
+  test('a hostile value stays on its line', () => {
+    const event = {
+      time: '2026-01-02T03:04:05.678Z',
+      domid: 5,
+      devid: 0,
+      side: 'backend',
+      path: 'p',
+      node: 'ip',
+      value: 'a\n\x1b[2J\x9b',
+      meaning: '',
+    } as const;
+    expect(formatEvent(event)).toMatch(/^[ -~]+$/);
+  });
+});
+
+test.each([
+  ['7: vif5.0@if6: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN', 'vif5.0'],
+  ['Deleted 7: br_lan: <BROADCAST> mtu 1500', 'br_lan'],
+  ['3: wan: <BROADCAST>', 'wan'],
+  ['    link/ether fe:ff:ff:ff:ff:ff', undefined],
+  ['', undefined],
+])('ip monitor: %j', (line, expected) => expect(parseMonitorLine(line)).toBe(expected));
