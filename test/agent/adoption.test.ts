@@ -119,6 +119,8 @@ test('when xenstore goes away the agent says so, and connects again', async () =
   await world.host.createGuest(5, [{ bridge: 'br0' }]);
   await world.connected(5);
   world.host.store.disconnect(NICDOM);
-  await world.agent.saw(({ level, msg }) => level === 'error' && /closed the connection|connection to xenstore is lost/.test(msg));
+  await world.agent.saw(
+    ({ level, msg }) => level === 'error' && /closed the connection|connection to xenstore is lost/.test(msg),
+  );
   await eventually(() => world.agent.log.filter(({ msg }) => msg.startsWith('ready')).length === 2);
 });
