@@ -4,7 +4,6 @@
  */
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa } from 'execa';
 import type { Logger } from 'pino';
 import type { Config } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
@@ -159,6 +158,7 @@ class Session {
 /** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */
 async function loadNetback(log: Logger): Promise<void> {
   if (!existsSync('/sys/bus/xen-backend') || existsSync('/sys/bus/xen-backend/drivers/vif')) return;
+  const { execa } = await import('execa'); // seldom needed, and 5 MiB
   const { failed, shortMessage } = await execa('modprobe', ['xen-netback'], { reject: false, stdin: 'ignore' });
   if (failed)
     log.warn(

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The command-line program: registers the commands and sets exit codes. No logic. */
+import './v8-flags.js';
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ConfigError, ConnectionError, hasCode, VifdError } from './errors.js';

@@ -2,8 +2,8 @@
  * EDGE: tells the names of interfaces that appear, change or go. By a child, `ip -o monitor link`, because node-netlink
  * takes the whole process down when link events come faster than they are read; this child can only die alone.
  */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { execa } from 'execa';
 import type { Logger } from 'pino';
 
 const FIRST_RESTART_MS = 200;
@@ -18,7 +18,7 @@ export interface LinkListener {
 }
 
 export class LinkMonitor {
-  private child: ReturnType<typeof startChild> | undefined;
+  private child: ChildProcess | undefined;
   private timer: NodeJS.Timeout | undefined;
   private restartMs = FIRST_RESTART_MS;
   private stopped = false;
@@ -29,14 +29,17 @@ export class LinkMonitor {
 
   start(): void {
     const startedAt = performance.now();
-    const child = startChild();
+    // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
+    const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'ignore'] });
     this.child = child;
     createInterface({ input: child.stdout }).on('line', (line) => {
       const ifname = parseMonitorLine(line);
       if (ifname !== undefined) this.listener.onLink(ifname);
     });
     this.listener.onGap();
-    void child.then((result) => this.ended(result.shortMessage ?? 'it ended', performance.now() - startedAt));
+    const ended = (why: string) => this.ended(why, performance.now() - startedAt);
+    child.once('error', (error) => ended(error.message)); // then there is no exit
+    child.once('exit', (code, signal) => ended(signal ?? `exit code ${code}`));
   }
 
   stop(): void {
@@ -57,9 +60,6 @@ export class LinkMonitor {
     this.restartMs = Math.min(2 * this.restartMs, LAST_RESTART_MS);
   }
 }
-
-const startChild = () =>
-  execa('ip', ['-o', 'monitor', 'link'], { buffer: false, stdin: 'ignore', stderr: 'ignore', reject: false });
 
 /** The interface's name in a line such as `Deleted 7: vif5.0@if6: <BROADCAST> mtu 1500 ...`. */
 export function parseMonitorLine(line: string): string | undefined {

@@ -35,6 +35,9 @@ export class DeviceWriteError extends Error {
   }
 }
 
+/** The kernel's tokens are addresses, so no two are the same, whichever file they belong to. */
+let nextAddress = 0x1000;
+
 interface KernelWatch {
   readonly path: string;
   readonly token: string;
@@ -138,7 +141,7 @@ export class XenbusDevice implements DeviceFile {
   }
 
   private async register(watch: KernelWatch): Promise<void> {
-    const kernelToken = (this.nextId++).toString(16).toUpperCase().padStart(16, '0');
+    const kernelToken = (nextAddress += 16).toString(16).toUpperCase().padStart(16, '0');
     this.watches.set(kernelToken, watch);
     const reply = await this.ask({ type: XS.WATCH, reqId: 0, txId: 0, payload: strings(watch.path, kernelToken) });
     if (reply.type !== XS.ERROR) return;

@@ -11,8 +11,11 @@ export class KeyedLoop<K extends string> {
   private readonly timers = new Map<K, { timer: NodeJS.Timeout; due: number }>();
   private stopped = false;
 
-  /** `run` must not reject. */
-  constructor(private readonly run: (key: K) => Promise<void>) {}
+  /**
+   * `run` must not reject. It resolves with how many milliseconds a kick that came meanwhile may wait: a run that has put
+   * everything right is kicked by its own changes.
+   */
+  constructor(private readonly run: (key: K) => Promise<number>) {}
 
   /** Resolves when no run of this key is under way or asked for any more. */
   kick(key: K): Promise<void> {
@@ -44,12 +47,14 @@ export class KeyedLoop<K extends string> {
   }
 
   private async drain(key: K, state: { again: boolean }): Promise<void> {
-    while (state.again && !this.stopped) {
+    let settleMs = 0;
+    while (state.again && settleMs === 0 && !this.stopped) {
       state.again = false;
       clearTimeout(this.timers.get(key)?.timer);
       this.timers.delete(key);
-      await this.run(key);
+      settleMs = await this.run(key);
     }
     this.runs.delete(key);
+    if (state.again) this.kickLater(key, settleMs);
   }
 }

@@ -8,8 +8,8 @@ export interface Observed {
   /** The vif's interface, under netback's name or already under its own. */
   readonly link: Link;
   readonly addresses: readonly LinkAddress[];
-  /** Features that are wanted, active or not. */
-  readonly features: ReadonlySet<string>;
+  /** Features that are wanted, active or not; undefined: not asked, so any may be. */
+  readonly features: ReadonlySet<string> | undefined;
   readonly bridge: Link;
 }
 
@@ -38,7 +38,7 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
   const mtu = want.mtu ?? seen.bridge.mtu;
   if (link.mtu !== mtu) steps.push({ do: 'set-mtu', link, mtu });
-  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => seen.features.has(name)) : [];
+  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => seen.features?.has(name) ?? true) : [];
   if (names.length > 0) steps.push({ do: 'clear-features', link, names });
   const change = bridgePortChange(want, seen);
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });

@@ -2,17 +2,26 @@
  * Keeps every vif as dom0 asked for it. Events, scans, retries and link changes all end in the same call: look at this
  * vif. What an event says besides its place is dropped.
  */
-import { BACKEND_ROOT, type KeyText, keyText, parseBackendPath, parseKeyText } from '../xenstore/paths.js';
+import {
+  BACKEND_ROOT,
+  type BackendKey,
+  type KeyText,
+  keyText,
+  parseBackendPath,
+  parseKeyText,
+} from '../xenstore/paths.js';
 import { isFixedNode, isLiveNode } from './backend.js';
 import { KeyedLoop } from './keyed-loop.js';
 import { listBackends } from './reader.js';
 import { type Phase, Vif, type VifIo } from './vif.js';
 
 /** A vif that is in order is looked at this long after a change: once, not once for each of the change's echoes. */
-const SETTLE_MS = 50;
+const SETTLE_MS = 200;
 
 export class Reconciler {
   private readonly vifs = new Map<KeyText, Vif>();
+  /** By guest: when `state` or `online` of one of its vifs last changed. */
+  private readonly changedAt = new Map<number, number>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
   constructor(private readonly io: VifIo) {}
 
@@ -28,6 +37,7 @@ export class Reconciler {
     if (place === undefined) return this.onParentEvent(path);
     const { key, node } = place;
     if (!isLiveNode(node) && !isFixedNode(node) && node !== '') return; // one of netback's feature nodes
+    if (node === 'state' || node === 'online') this.changedAt.set(key.domid, performance.now());
     if (!isLiveNode(node)) this.vifs.get(keyText(key))?.dropBackend();
     this.kick(keyText(key));
   }
@@ -65,11 +75,27 @@ export class Reconciler {
     else void this.loop.kick(text);
   }
 
-  private async run(text: KeyText): Promise<void> {
-    const vif = this.vifs.get(text) ?? new Vif(parseKeyText(text), this.io);
+  private async run(text: KeyText): Promise<number> {
+    const vif = this.vifs.get(text) ?? this.newVif(parseKeyText(text));
     this.vifs.set(text, vif);
     const next = await vif.look();
-    if (next === 'forget') this.vifs.delete(text);
+    if (next === 'forget') this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
+    return vif.settled ? SETTLE_MS : 0;
+  }
+
+  private newVif(key: BackendKey): Vif {
+    return new Vif(key, this.io, () => ({ changedAt: this.changedAt.get(key.domid), vifs: this.vifsOf(key.domid) }));
+  }
+
+  private forget(text: KeyText, { key }: Vif): void {
+    this.vifs.delete(text);
+    if (this.vifsOf(key.domid) === 0) this.changedAt.delete(key.domid);
+  }
+
+  private vifsOf(domid: number): number {
+    let count = 0;
+    for (const { key } of this.vifs.values()) if (key.domid === domid) count++;
+    return count;
   }
 }

@@ -6,8 +6,15 @@ import { hasCode } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, backendDir } from '../xenstore/paths.js';
 
-/** Time for dom0 to see `state` 6. With 200 ms one of eight failed under emulation, with 500 ms none. */
+/**
+ * How long all vifs of the guest must have been quiet before the first of them goes, and how much longer for each further one. As
+ * long as dom0 or the kernel is at work on them, `state` and `online` change; then dom0 still has its events to read, one
+ * after the other. A fixed second for each was too short on a slow host with 16 vifs.
+ */
 export const GRACE_MS = 1_000;
+export const GRACE_PER_VIF_MS = 100;
+/** The longest that a vif waits for its neighbours; half of dom0's 10 s. */
+export const GRACE_MAX_MS = 5_000;
 /**
  * For a vif whose guest's directory and interface are both gone although dom0 has not finished its part: a backend stuck
  * in Closing, a guest that removed its own directory. Still within dom0's 10 s.

@@ -9,7 +9,7 @@
  */
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.js';
-import { AttachError, ConnectionError, hasCode } from '../errors.js';
+import { AttachError, ConnectionError, hasCode, XenstoreError } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, frontendDir, keyText } from '../xenstore/paths.js';
@@ -17,11 +17,11 @@ import { type Attached, attach } from './attach.js';
 import { parseBackend, parseLive, type RawNodes, type VifBackend, type VifLive, XenbusState } from './backend.js';
 import { explainFailure, type Failure } from './failure.js';
 import { writeConnected, writeError } from './hotplug-status.js';
-import { findLink, mayServe } from './observe.js';
+import { type FoundBridge, findBridge, findLink, mayServe } from './observe.js';
 import { describeStep } from './plan.js';
 import { type Attachment, resolveAttachment } from './policy.js';
 import { readFixedNodes, readFrontendNode, readKernelError, readLiveNodes } from './reader.js';
-import { GRACE_MS, removeBackend, STUCK_GRACE_MS } from './removal.js';
+import { GRACE_MAX_MS, GRACE_MS, GRACE_PER_VIF_MS, removeBackend, STUCK_GRACE_MS } from './removal.js';
 
 export interface VifIo {
   readonly store: XenstoreClient;
@@ -30,6 +30,13 @@ export interface VifIo {
   readonly log: Logger;
   /** In dom0, whose writes xenstore never refuses. */
   readonly privileged: boolean;
+}
+
+/** What dom0 has on its hands with this guest. */
+export interface GuestActivity {
+  /** When `state` or `online` of any of its vifs last changed, by performance.now(); absent: not since vifd runs. */
+  readonly changedAt?: number | undefined;
+  readonly vifs: number;
 }
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
@@ -53,6 +60,8 @@ export class Vif {
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
   private frontendMtu: string | undefined;
+  /** Found before `state` 2. */
+  private preparedBridge: FoundBridge | undefined;
   /** What it waits in, and since when: a new state gets new patience. */
   private waiting: { readonly state: number; readonly since: number } | undefined;
   /** The grace that runs before its directory goes. */
@@ -65,6 +74,7 @@ export class Vif {
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
+    private readonly guest: () => GuestActivity,
   ) {}
 
   /** Whether a change need not be looked at before its echoes have passed. */
@@ -107,7 +117,8 @@ export class Vif {
     const stale = this.phase === 'connected' && live.hotplugStatus !== 'connected';
     const nodes = fixed ?? (stale ? await this.readFixed() : undefined);
     if (nodes !== undefined) this.backend = parseBackend(this.key, nodes);
-    if (this.backend === undefined || live.state <= XenbusState.Initialising) return this.wait(live, live.state);
+    if (this.backend === undefined) return this.wait(live, live.state);
+    if (live.state <= XenbusState.Initialising) return this.prepare(this.backend, live, live.state);
     return this.bringUp(this.backend, live, live.state);
   }
 
@@ -118,9 +129,17 @@ export class Vif {
     return nodes;
   }
 
+  /** While netback gets ready: finds what will be needed. What is wrong may be right by then, so nothing is said yet. */
+  private async prepare({ bridge }: VifBackend, live: VifLive, state: number): Promise<Next> {
+    this.preparedBridge ??= await findBridge(bridge, this.io.kernel).catch(() => undefined);
+    return this.wait(live, state);
+  }
+
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
     this.want = resolveAttachment(backend, this.io.config);
-    const attached = await attach(this.want, this.io.kernel);
+    const { preparedBridge: bridge } = this;
+    this.preparedBridge = undefined; // good for one attempt
+    const attached = await attach(this.want, this.io.kernel, { bridge, fresh: live.hotplugStatus !== 'connected' });
     if (attached === undefined) return this.wait(live, state);
     await this.tellGuestMtu(attached.mtu);
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
@@ -203,10 +222,16 @@ export class Vif {
     }
     this.enter('leaving');
     if (this.departure?.delayMs !== delayMs) this.departure = { delayMs, since: performance.now() };
-    const restMs = this.departure.since + delayMs - performance.now();
+    const restMs = this.dueAt(this.departure) - performance.now();
     if (restMs > 0) return { againMs: restMs };
     const result = await removeBackend(this.io.store, this.key, { state, online: live.online });
     return result === 'changed' ? { againMs: 0 } : this.forget();
+  }
+
+  private dueAt({ delayMs, since }: { delayMs: number; since: number }): number {
+    if (delayMs !== GRACE_MS) return since + delayMs;
+    const { changedAt = since, vifs } = this.guest();
+    return Math.min(changedAt + GRACE_MS + (vifs - 1) * GRACE_PER_VIF_MS, since + GRACE_MAX_MS);
   }
 
   /** The grace that this condition is given; undefined: the directory stays. */
@@ -224,6 +249,10 @@ export class Vif {
     if (error instanceof ConnectionError) return 'rest'; // the agent connects anew and looks at everything
     if (hasCode(error, 'ENODEV') && this.mayBePassing()) return { againMs: FIRST_POLL_MS };
     const failure = explainFailure(error);
+    if (error instanceof XenstoreError && error.code === 'ETIMEDOUT') {
+      this.sayFailure(failure); // nothing is known to be wrong with the vif, and nobody would take the word
+      return { againMs: LAST_POLL_MS };
+    }
     this.backend = undefined;
     try {
       if (!(await this.tellError(failure.message))) return this.forget();

@@ -3,6 +3,7 @@
  * dom0's socket or a domain's /dev/xen/xenbus. Semantics: docs/misc/xenstore.txt and shared/contract.md section 5.
  */
 import { ConnectionError, hasCode, ProtocolError, XenstoreError } from '../errors.js';
+import { StoreOperations } from './operations.js';
 import { openTransport, type Transport } from './transport.js';
 import {
   encodeRequest,
@@ -17,6 +18,7 @@ import {
 } from './wire.js';
 
 export { ConnectionError, ProtocolError, VifdError, XenstoreError } from '../errors.js';
+export { StoreOperations } from './operations.js';
 export { openDevice, openSocket, openTransport, type Transport } from './transport.js';
 
 export interface WatchEvent {
@@ -32,110 +34,35 @@ export interface Watch {
 }
 
 export interface ClientOptions {
-  /** Milliseconds until a request is rejected with ETIMEDOUT, counted from the call. */
+  /** Milliseconds that xenstored may take for one request, until it is rejected with ETIMEDOUT. */
   readonly timeoutMs?: number;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 /** EAGAIN ends a transaction whose nodes somebody else touched; so often in a row means something is wrong. */
 const MAX_ATTEMPTS = 50;
-const utf8 = new TextEncoder();
-const utf8Decoder = new TextDecoder();
-
-type Send = (request: Request) => Promise<Uint8Array>;
-
-/** The operations that work both inside and outside of a transaction. Each rejects with XenstoreError. */
-export class StoreOperations {
-  constructor(
-    protected readonly send: Send,
-    private readonly tx: number,
-  ) {}
-
-  /** The value as text. ENOENT when the node is missing; an empty node gives ''. */
-  async read(path: string): Promise<string> {
-    return utf8Decoder.decode(await this.readBytes(path));
-  }
-
-  readBytes(path: string): Promise<Uint8Array> {
-    return this.send({ op: 'READ', path, tx: this.tx });
-  }
-
-  /** Like read(), with undefined for a node that is missing (ENOENT) or that may not be read (EACCES). */
-  async readOptional(path: string): Promise<string | undefined> {
-    return this.read(path).catch((error) => {
-      if (hasCode(error, 'ENOENT', 'EACCES')) return undefined;
-      throw error;
-    });
-  }
-
-  /** The names of the node's children. Falls back to DIRECTORY_PART when they exceed one message. */
-  async directory(path: string): Promise<string[]> {
-    try {
-      return parseStrings(await this.send({ op: 'DIRECTORY', path, tx: this.tx }));
-    } catch (error) {
-      if (!hasCode(error, 'E2BIG')) throw error;
-      return this.directoryInParts(path);
-    }
-  }
-
-  private async directoryInParts(path: string): Promise<string[]> {
-    let children: string[] = [];
-    let generation: string | undefined;
-    for (let offset = 0; ; ) {
-      const part = parseDirectoryPart(await this.send({ op: 'DIRECTORY_PART', path, offset, tx: this.tx }));
-      if (generation !== undefined && part.generation !== generation) {
-        [children, generation, offset] = [[], undefined, 0]; // changed meanwhile: start over
-        continue;
-      }
-      generation = part.generation;
-      children = children.concat(part.children);
-      if (part.last) return children;
-      offset += part.children.reduce((sum, name) => sum + utf8.encode(name).length + 1, 0);
-    }
-  }
-
-  /** Creates the node and its missing parents as needed. */
-  async write(path: string, value: string | Uint8Array): Promise<void> {
-    await this.send({ op: 'WRITE', path, value: typeof value === 'string' ? utf8.encode(value) : value, tx: this.tx });
-  }
-
-  async mkdir(path: string): Promise<void> {
-    await this.send({ op: 'MKDIR', path, tx: this.tx });
-  }
-
-  /** Removes the node and all below it. A missing node is no error where the caller could have seen it. */
-  async rm(path: string): Promise<void> {
-    await this.send({ op: 'RM', path, tx: this.tx });
-  }
-
-  /** Permissions such as `n0`, `r5`; the first names the owner. */
-  async getPerms(path: string): Promise<string[]> {
-    return parseStrings(await this.send({ op: 'GET_PERMS', path, tx: this.tx }));
-  }
-
-  async setPerms(path: string, perms: readonly string[]): Promise<void> {
-    await this.send({ op: 'SET_PERMS', path, perms, tx: this.tx });
-  }
-}
 
 interface Pending {
   readonly request: Request;
   readonly reqId: number;
   readonly resolve: (payload: Uint8Array) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
+  /** Runs from when the request is sent; or from the call, while an earlier one is overdue. */
+  timer: NodeJS.Timeout | undefined;
 }
 
 /**
  * INVARIANTS
  * - At most transport.maxInFlight requests wait for a reply; a request that timed out still holds its place until
- *   its late reply comes, so that the limit holds on the wire.
+ *   its late reply comes, so that the limit holds on the wire. What queues behind it has a deadline all the same.
  * - A request id is never used again while a reply to it may come.
  * - Once closed, everything that waits is rejected, and nothing is sent any more.
  */
 export class XenstoreClient extends StoreOperations {
   private readonly queue: Pending[] = [];
   private readonly inFlight = new Map<number, Pending>();
+  /** Those in flight that have timed out. */
+  private readonly overdue = new Set<Pending>();
   private readonly listeners = new Map<string, (event: WatchEvent) => void>();
   private readonly parser: Parser;
   private readonly timeoutMs: number;
@@ -233,8 +160,8 @@ export class XenstoreClient extends StoreOperations {
       if (this.failure !== undefined) return reject(this.failure);
       const reqId = this.nextId;
       this.nextId = (this.nextId + 1) % 0x1_0000_0000;
-      const timer = setTimeout(() => this.expire(pending), this.timeoutMs);
-      const pending: Pending = { request, reqId, resolve, reject, timer };
+      const pending: Pending = { request, reqId, resolve, reject, timer: undefined };
+      if (this.overdue.size > 0) this.arm(pending);
       this.queue.push(pending);
       this.pump();
     });
@@ -252,6 +179,7 @@ export class XenstoreClient extends StoreOperations {
         continue;
       }
       this.inFlight.set(pending.reqId, pending);
+      this.arm(pending);
       this.transport.send(message).catch((error: NodeJS.ErrnoException) => {
         // The device refuses some requests by the errno of the write, and then sends no reply.
         this.settle(pending, () => pending.reject(requestError(error.code ?? 'EIO', pending.request, error)));
@@ -263,12 +191,20 @@ export class XenstoreClient extends StoreOperations {
   private settle(pending: Pending, how: () => void): void {
     clearTimeout(pending.timer);
     this.inFlight.delete(pending.reqId);
+    this.overdue.delete(pending);
     how();
+  }
+
+  private arm(pending: Pending): void {
+    clearTimeout(pending.timer);
+    pending.timer = setTimeout(() => this.expire(pending), this.timeoutMs);
   }
 
   private expire(pending: Pending): void {
     const waiting = this.queue.indexOf(pending);
     if (waiting >= 0) this.queue.splice(waiting, 1);
+    else this.overdue.add(pending);
+    for (const queued of this.queue) if (queued.timer === undefined) this.arm(queued);
     pending.reject(requestError('ETIMEDOUT', pending.request));
   }
 

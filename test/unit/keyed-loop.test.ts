@@ -5,12 +5,12 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 /** A loop whose runs last until they are released. */
-function slowLoop() {
+function slowLoop(settleMs = 0) {
   const started: string[] = [];
   const release: (() => void)[] = [];
   const loop = new KeyedLoop<string>((key) => {
     started.push(key);
-    return new Promise((resolve) => release.push(resolve));
+    return new Promise((resolve) => release.push(() => resolve(settleMs)));
   });
   const finish = async () => {
     release.shift()?.();
@@ -63,4 +63,15 @@ test('after stop nothing starts any more', async () => {
   void loop.kick('c');
   await vi.advanceTimersByTimeAsync(100);
   expect(started).toEqual(['a']);
+});
+
+test('a run that has put all right lets a kick of meanwhile wait', async () => {
+  const { loop, started, finish } = slowLoop(200);
+  void loop.kick('a');
+  void loop.kick('a');
+  await finish();
+  await vi.advanceTimersByTimeAsync(199);
+  expect(started).toEqual(['a']);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(started).toEqual(['a', 'a']);
 });

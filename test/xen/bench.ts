@@ -59,7 +59,7 @@ async function measure(lab: Lab, bursts: readonly number[]): Promise<Figures> {
   await lab.until('the watcher watches', async () => (await lab.dom0(`grep ready ${WATCH_FILE}`)).code === 0, 60_000);
   const domid = await createClient(lab, { name: 'alpha', number: 11 });
   await untilConnectedOrLate(lab, domid, 1);
-  await lab.must('sleep 15'); // the guest boots
+  await lab.must('sleep 12'); // the guest boots
   const idle = await cpuSeconds(lab);
   const xlDetachMs: number[] = [];
   for (let devid = 1; devid <= 5; devid++) {
@@ -92,17 +92,24 @@ async function burst(lab: Lab, vifs: number): Promise<Burst> {
   const domid = await createClient(lab, { name: `burst${vifs}`, number: 100 + vifs, vifs });
   await untilConnectedOrLate(lab, domid, vifs);
   const busy = await cpuSeconds(lab);
-  await lab.must('sleep 20'); // the guest boots
+  await lab.must('sleep 12'); // the guest boots
   const seen = (await changes(lab)).filter(({ vif }) => vif.startsWith(`${domid}/`));
   const ids = Array.from({ length: vifs }, (_, i) => `${domid}/${i}`);
   const attachMs = attachTimes(seen, ids);
-  const at = (node: string, value: string) => seen.filter((change) => change.node === node && change.value === value).map(({ t }) => t);
-  const { out } = await lab.dom0(`a=$(date +%s%N); xl destroy burst${vifs}; echo "took $((($(date +%s%N) - a) / 1000000))"`, 180_000);
+  const at = (node: string, value: string) =>
+    seen.filter((change) => change.node === node && change.value === value).map(({ t }) => t);
+  const { out } = await lab.dom0(
+    `a=$(date +%s%N); xl destroy burst${vifs}; echo "took $((($(date +%s%N) - a) / 1000000))"`,
+    180_000,
+  );
   return {
     vifs,
     connected: attachMs.length,
     attachMs,
-    wholeMs: Math.max(...at('hotplug-status', 'connected')) - Math.min(...at('state', '2')),
+    wholeMs:
+      attachMs.length === 0
+        ? Number.NaN
+        : Math.max(...at('hotplug-status', 'connected')) - Math.min(...at('state', '2')),
     destroyMs: Number(/took (\d+)/.exec(out)?.[1]),
     libxlErrors: out.split('libxl: error').length - 1,
     cpuSecondsPerAttach: (busy - idle) / vifs,
@@ -111,7 +118,7 @@ async function burst(lab: Lab, vifs: number): Promise<Burst> {
 
 /** Cheap in dom0, which the measured domain shares its CPU with; gives up quietly, the figures show what is missing. */
 async function untilConnectedOrLate(lab: Lab, domid: number, count: number): Promise<void> {
-  const probe = `for i in $(seq 45); do
+  const probe = `for i in $(seq 35); do
     [ "$(grep -c '"vif":"${domid}/[0-9]*","node":"hotplug-status","value":"connected"' ${WATCH_FILE})" -ge ${count} ] && exit; sleep 2; done`;
   await lab.dom0(probe, 120_000);
 }
@@ -127,14 +134,29 @@ async function changes(lab: Lab): Promise<Change[]> {
 
 /** Sorted; without those that never got there. */
 function attachTimes(seen: readonly Change[], vifs: readonly string[]): number[] {
-  return between(seen, vifs, ({ node, value }) => node === 'state' && value === '2', ({ node, value }) => node === 'hotplug-status' && value === 'connected');
+  return between(
+    seen,
+    vifs,
+    ({ node, value }) => node === 'state' && value === '2',
+    ({ node, value }) => node === 'hotplug-status' && value === 'connected',
+  );
 }
 
 function detachTimes(seen: readonly Change[], vifs: readonly string[]): number[] {
-  return between(seen, vifs, ({ node, value }) => node === 'state' && (value === '5' || value === '6'), ({ node, value }) => node === '' && value === null);
+  return between(
+    seen,
+    vifs,
+    ({ node, value }) => node === 'state' && (value === '5' || value === '6'),
+    ({ node, value }) => node === '' && value === null,
+  );
 }
 
-function between(seen: readonly Change[], vifs: readonly string[], from: (c: Change) => boolean, to: (c: Change) => boolean): number[] {
+function between(
+  seen: readonly Change[],
+  vifs: readonly string[],
+  from: (c: Change) => boolean,
+  to: (c: Change) => boolean,
+): number[] {
   return vifs
     .map((vif) => seen.filter((change) => change.vif === vif))
     .map((own) => (own.find(to)?.t ?? Number.NaN) - (own.find(from)?.t ?? Number.NaN))
@@ -147,24 +169,36 @@ export const median = (sorted: readonly number[]) => sorted[Math.floor(sorted.le
 /** A table of both agents beside each other, and how many times faster the first is. */
 export function table(ours: Figures, theirs: Figures): string {
   const ms = (value: number) => value.toFixed(0);
-  const row = (name: string, a: number, b: number, show = ms) => [name, show(a), show(b), `${(b / a).toFixed(1)}x`];
+  const row = (name: string, a: number, b: number, show = ms) => [
+    name,
+    ...[a, b].map((value) => (Number.isFinite(value) ? show(value) : '-')),
+    Number.isFinite(b / a) ? `${(b / a).toFixed(1)}x` : '',
+  ];
   const rows = [
     ['milliseconds, emulated', ours.agent, `xl ${theirs.agent}`, 'ratio'],
     row('first vif after start: state 2 -> connected', ours.firstMs, theirs.firstMs),
     row('one vif: state 2 -> connected, median of 5', median(ours.attachMs), median(theirs.attachMs)),
     row('one vif: detach (state 5) -> directory gone', median(ours.detachMs), median(theirs.detachMs)),
     row('xl network-detach returns after', median(ours.xlDetachMs), median(theirs.xlDetachMs)),
-    row('driver domain: CPU seconds per attach', ours.cpuSecondsPerAttach, theirs.cpuSecondsPerAttach, (s) => s.toFixed(2)),
+    row('driver domain: CPU seconds per attach', ours.cpuSecondsPerAttach, theirs.cpuSecondsPerAttach, (s) =>
+      s.toFixed(2),
+    ),
     ...ours.bursts.flatMap((burst, i) => burstRows(burst, theirs.bursts[i] ?? burst, row)),
     row('resident memory of the agent, MB', ours.residentMb, theirs.residentMb, (mb) => mb.toFixed(1)),
   ];
   const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)));
   return rows
-    .map((cells) => cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '))
+    .map((cells) =>
+      cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
+    )
     .join('\n');
 }
 
-function burstRows(a: Burst, b: Burst, row: (name: string, a: number, b: number, show?: (n: number) => string) => string[]): string[][] {
+function burstRows(
+  a: Burst,
+  b: Burst,
+  row: (name: string, a: number, b: number, show?: (n: number) => string) => string[],
+): string[][] {
   const name = `${a.vifs} vifs at once`;
   return [
     [`${name}: connected`, `${a.connected}/${a.vifs}`, `${b.connected}/${b.vifs}`, ''],

@@ -64,7 +64,10 @@ export async function domidOf(lab: Lab, name: string): Promise<number> {
 
 /** An xl command that has to work without a word of complaint. Resolves with milliseconds, by dom0's clock. */
 export async function xl(lab: Lab, words: string, timeoutMs = 120_000): Promise<number> {
-  const out = await lab.must(`a=$(date +%s%N); xl ${words} || exit; echo "took $((($(date +%s%N) - a) / 1000000))"`, timeoutMs);
+  const out = await lab.must(
+    `a=$(date +%s%N); xl ${words} || exit; echo "took $((($(date +%s%N) - a) / 1000000))"`,
+    timeoutMs,
+  );
   if (/error/i.test(out)) throw new Error(`xl ${words} complained:\n${out}`);
   return Number(/took (\d+)/.exec(out)?.[1]);
 }
@@ -74,7 +77,9 @@ export async function storeVifs(lab: Lab, domid: number): Promise<Map<number, St
   const base = `/local/domain/$(xl domid nicdom)/backend/vif/${domid}`;
   const { out } = await lab.dom0(`xenstore-ls -f ${base}`);
   const vifs = new Map<number, Record<string, string>>();
-  for (const [, devid, node, value] of out.matchAll(new RegExp(`^\\S*/vif/${domid}/(\\d+)/([\\w-]+) = "(.*)"$`, 'gm'))) {
+  for (const [, devid, node, value] of out.matchAll(
+    new RegExp(`^\\S*/vif/${domid}/(\\d+)/([\\w-]+) = "(.*)"$`, 'gm'),
+  )) {
     const vif = vifs.get(Number(devid)) ?? {};
     vif[node ?? ''] = value ?? '';
     vifs.set(Number(devid), vif);
@@ -83,7 +88,12 @@ export async function storeVifs(lab: Lab, domid: number): Promise<Map<number, St
 }
 
 /** Waits until the guest has exactly these devids and all are `connected` in state 4. */
-export async function untilConnected(lab: Lab, domid: number, devids: readonly number[], timeoutMs = 60_000): Promise<void> {
+export async function untilConnected(
+  lab: Lab,
+  domid: number,
+  devids: readonly number[],
+  timeoutMs = 60_000,
+): Promise<void> {
   await lab.until(
     `vifs ${devids} of domain ${domid} connected`,
     async () => {

@@ -87,7 +87,12 @@ function install(name: string, to: string): void {
 async function pack(tree: string, file: string): Promise<void> {
   const { stdout } = await execa('find', ['.', '-mindepth', '1', '-printf', '%P\\n'], { cwd: tree });
   const names = stdout.split('\n').sort().join('\n');
-  await execa('cpio', ['-o', '-H', 'newc', '-R', '0:0', '--quiet'], { cwd: tree, input: names, stdout: { file }, buffer: false });
+  await execa('cpio', ['-o', '-H', 'newc', '-R', '0:0', '--quiet'], {
+    cwd: tree,
+    input: names,
+    stdout: { file },
+    buffer: false,
+  });
 }
 
 /** Joins the parts: the kernel unpacks one archive after the other. */

@@ -59,7 +59,11 @@ export class Lab {
     try {
       await lab.must('true', 180_000);
       rmSync(initramfs);
-      await lab.until('nicdom is up', () => lab.guestLog('nicdom').then((log) => log.includes('LAB nicdom ready')), 90_000);
+      await lab.until(
+        'nicdom is up',
+        () => lab.guestLog('nicdom').then((log) => log.includes('LAB nicdom ready')),
+        90_000,
+      );
       await lab.agentReady();
       return lab;
     } catch (error) {
@@ -93,7 +97,12 @@ export class Lab {
   }
 
   /** Runs one of `programs`, by its file name, under Node there. */
-  async runNode(where: 'dom0' | 'nicdom', program: string, args: readonly string[] = [], timeoutMs = 300_000): Promise<Result> {
+  async runNode(
+    where: 'dom0' | 'nicdom',
+    program: string,
+    args: readonly string[] = [],
+    timeoutMs = 300_000,
+  ): Promise<Result> {
     const name = basename(program).replace(/\.\w+$/, '');
     const words = args.map((arg) => `'${arg.replaceAll("'", "'\\''")}'`);
     return this[where](['node', `/lab/${name}.mjs`, ...words].join(' '), timeoutMs);
@@ -129,17 +138,23 @@ export class Lab {
 
   /** SIGKILL for the agent, by the process id it was started with; resolves when it is gone. */
   async killAgent(): Promise<void> {
-    await this.mustNicdom('pid=$(cat /run/lab-agent.pid); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done');
+    await this.mustNicdom(
+      'pid=$(cat /run/lab-agent.pid); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done',
+    );
   }
 
   /** Rejects if xenstored died or anything crashed so far. */
   async assertHealthy(): Promise<void> {
-    const alive = await this.machine.run('kill -0 $(cat /run/lab-xenstored.pid) && timeout 5 xenstore-read domid', 20_000);
+    const alive = await this.machine.run(
+      'kill -0 $(cat /run/lab-xenstored.pid) && timeout 5 xenstore-read domid',
+      20_000,
+    );
     if (alive.code !== 0) throw new Error(`${this.options.xenstored} is dead: ${alive.out} (logs: ${this.dir})`);
     const files = '/var/log/xenstored.log /var/log/xen/*.log /var/log/xen/console/*.log';
     const seen = await this.machine.run(`grep -E '${CRASHES}' ${files}; dmesg | grep -E '${CRASHES}'`, 20_000);
     const own = this.transcript.filter((line) => new RegExp(CRASHES).test(line)).join('\n');
-    if (seen.out.trim() !== '' || own !== '') throw new Error(`something crashed:\n${seen.out}${own}\n(logs: ${this.dir})`);
+    if (seen.out.trim() !== '' || own !== '')
+      throw new Error(`something crashed:\n${seen.out}${own}\n(logs: ${this.dir})`);
   }
 
   /** Fetches every log of every domain into `dir`. */
@@ -148,7 +163,8 @@ export class Lab {
     mkdirSync(logs, { recursive: true });
     writeFileSync(join(logs, 'transcript.log'), this.transcript.join('\n'));
     const names = (await this.machine.run('ls /var/log/xen/console /var/log/xen/*.log', 10_000)).out;
-    for (const [, name] of names.matchAll(/guest-(\S+)\.log/g)) writeFileSync(join(logs, `${name}.log`), await this.guestLog(name ?? ''));
+    for (const [, name] of names.matchAll(/guest-(\S+)\.log/g))
+      writeFileSync(join(logs, `${name}.log`), await this.guestLog(name ?? ''));
     writeFileSync(join(logs, 'xl.log'), (await this.machine.run('tail -n 100 /var/log/xen/*.log', 10_000)).out);
     writeFileSync(join(logs, 'xenstore.txt'), (await this.machine.run('xenstore-ls -f -p', 30_000)).out);
     for (const [where, path] of LOGS) {
@@ -161,11 +177,15 @@ export class Lab {
   /** Powers off. The directory with the logs stays only if the caller says that something failed. */
   async stop({ failed = false } = {}): Promise<void> {
     if (failed) {
-      await this.keepLogs().catch((error: Error) => writeFileSync(join(this.dir, 'logs-incomplete.txt'), String(error)));
+      await this.keepLogs().catch((error: Error) =>
+        writeFileSync(join(this.dir, 'logs-incomplete.txt'), String(error)),
+      );
       console.error(`the lab's logs: ${this.dir}`);
     }
     await this.machine.stop();
-    if (failed) for (const name of ['system', 'nicdom', 'client', 'dom0-overlay.cpio', 'initramfs.cpio']) rmSync(join(this.dir, name), { recursive: true, force: true });
+    if (failed)
+      for (const name of ['system', 'nicdom', 'client', 'dom0-overlay.cpio', 'initramfs.cpio'])
+        rmSync(join(this.dir, name), { recursive: true, force: true });
     else rmSync(this.dir, { recursive: true, force: true });
   }
 

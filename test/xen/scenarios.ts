@@ -43,7 +43,8 @@ export function attachDetachScenario(lab: () => Lab): void {
     for (const devid of range(1, 8)) await xl(lab(), `network-attach alpha ${vifSpec(11, devid)}`);
     await untilConnected(lab(), domid, range(0, 8), 90_000);
     const attached = await links(lab());
-    for (const devid of range(1, 8)) expect(attached.get(`vif${domid}.${devid}`)).toMatchObject({ master: 'br0', txqlen: 1000 });
+    for (const devid of range(1, 8))
+      expect(attached.get(`vif${domid}.${devid}`)).toMatchObject({ master: 'br0', txqlen: 1000 });
     for (const devid of range(1, 8)) {
       const ms = await xl(lab(), `network-detach alpha ${devid}`);
       // From 10 s on it would be dom0's time-out and not the agent.
@@ -51,7 +52,9 @@ export function attachDetachScenario(lab: () => Lab): void {
       await untilGone(lab(), domid, devid, 5_000);
     }
     expect([...(await storeVifs(lab(), domid)).keys()]).toEqual([0]);
-    expect([...(await links(lab())).keys()].filter((name) => name.startsWith(`vif${domid}.`))).toEqual([`vif${domid}.0`]);
+    expect([...(await links(lab())).keys()].filter((name) => name.startsWith(`vif${domid}.`))).toEqual([
+      `vif${domid}.0`,
+    ]);
   });
 }
 
@@ -88,7 +91,11 @@ export function killScenario(lab: () => Lab): void {
     const domid = await domidOf(lab(), 'alpha');
     const ifname = `vif${domid}.0`;
     const changes = `cat /sys/class/net/${ifname}/carrier_changes`;
-    const [link, carrier, first] = [(await links(lab())).get(ifname), await lab().mustNicdom(changes), await pingSequence(lab(), 'alpha')];
+    const [link, carrier, first] = [
+      (await links(lab())).get(ifname),
+      await lab().mustNicdom(changes),
+      await pingSequence(lab(), 'alpha'),
+    ];
     expect(first.length).toBeGreaterThan(0);
     await lab().mustNicdom('ip monitor link >/run/ip-monitor.log 2>&1 & echo $! >/run/ip-monitor.pid');
     await lab().killAgent();
@@ -142,7 +149,10 @@ export function reattachScenario(lab: () => Lab): void {
     await xl(lab(), `network-attach alpha ${vifSpec(11, 1)}`);
     await untilConnected(lab(), domid, [0, 1]);
     for (let round = 0; round < 3; round++) {
-      const out = await lab().must(`xl network-detach alpha 1 && xl network-attach alpha ${vifSpec(11, 0x20 + round)}`, 90_000);
+      const out = await lab().must(
+        `xl network-detach alpha 1 && xl network-attach alpha ${vifSpec(11, 0x20 + round)}`,
+        90_000,
+      );
       expect(out).not.toMatch(/error/i);
       await untilConnected(lab(), domid, [0, 1]);
       expect((await storeVifs(lab(), domid)).get(1)?.mac).toBe(`00:16:3e:77:0b:${(0x20 + round).toString(16)}`);
@@ -150,5 +160,27 @@ export function reattachScenario(lab: () => Lab): void {
     }
     await xl(lab(), 'network-detach alpha 1');
     await untilGone(lab(), domid, 1);
+  });
+}
+
+export function monitorScenario(lab: () => Lab): void {
+  test('vifd monitor shows a vif coming, beside the running agent, and ends cleanly with Ctrl-C', async () => {
+    const domid = await domidOf(lab(), 'alpha');
+    await lab().mustNicdom(
+      'setsid vifd monitor --json >/run/monitor.json 2>/run/monitor.err </dev/null & echo $! >/run/monitor.pid; sleep 4',
+    );
+    await xl(lab(), `network-attach alpha ${vifSpec(11, 1)}`);
+    await untilConnected(lab(), domid, [0, 1]);
+    await xl(lab(), 'network-detach alpha 1');
+    const ended = await lab().nicdom(
+      'pid=$(cat /run/monitor.pid); kill -INT $pid; for i in $(seq 50); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.1; done; exit 1',
+    );
+    expect(ended.code).toBe(0);
+    expect(await lab().mustNicdom('cat /run/monitor.err')).toBe('');
+    const lines = (await lab().mustNicdom('cat /run/monitor.json')).split('\n').map((line) => JSON.parse(line));
+    const seen = JSON.stringify(lines);
+    expect(seen).toContain(`backend/vif/${domid}/1/state`);
+    expect(seen).toContain('InitWait');
+    expect(seen).toContain(`backend/vif/${domid}/1/hotplug-status`);
   });
 }

@@ -15,7 +15,7 @@ export function reasonAgainst(): string | undefined {
 /** `lab()` is valid inside of the tests and hooks. A scenario builds on what the ones before left. */
 export function describeLab(name: string, options: LabOptions, tests: (lab: () => Lab) => void): void {
   const reason = reasonAgainst();
-  describe.skipIf(reason !== undefined)(reason ? `${name}: skipped: ${reason}` : name, () => {
+  describe.sequential.skipIf(reason !== undefined)(reason ? `${name}: skipped: ${reason}` : name, () => {
     let lab: Lab | undefined;
     let failed = false;
     beforeAll(async () => {

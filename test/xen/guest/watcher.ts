@@ -17,6 +17,7 @@ await client.watch(base, async ({ path }) => {
   if (!match) return;
   const value = (await client.readOptional(path)) ?? null;
   // Of the directory itself only its end is of interest.
-  if (match[2] !== undefined || value === null) appendFileSync(file, `${JSON.stringify({ t, vif: match[1], node: match[2] ?? '', value })}\n`);
+  if (match[2] !== undefined || value === null)
+    appendFileSync(file, `${JSON.stringify({ t, vif: match[1], node: match[2] ?? '', value })}\n`);
 });
 appendFileSync(file, '{"ready":true}\n');

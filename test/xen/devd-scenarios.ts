@@ -1,9 +1,9 @@
-/** (h) xl devd with Debian's vif-bridge on the same machine and the same flags: the lab is a fair judge only if it works there. */
+/** (h) xl devd with Debian's vif-bridge, same machine and flags: the lab is a fair judge only if it works there too. */
 import { expect, test } from 'vitest';
 import { createClient, links, storeVifs, untilConnected, untilGone, untilPings, vifSpec, xl } from './guests.js';
-import { describeLab } from './suite.js';
+import type { Lab } from './lab.js';
 
-describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
+export function devdScenarios(lab: () => Lab): void {
   let domid = 0;
 
   test('(h) a client is attached by xl devd, and pings', async () => {
@@ -21,4 +21,4 @@ describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' },
     await untilGone(lab(), domid, 1);
     expect([...(await storeVifs(lab(), domid)).keys()]).toEqual([0]);
   });
-});
+}

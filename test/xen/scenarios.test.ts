@@ -1,0 +1,43 @@
+/**
+ * Two lanes, each with one emulated computer at a time: a machine with two cores runs both side by side. Within a lab the
+ * scenarios follow each other and build on each other.
+ */
+import { describe } from 'vitest';
+import { devdScenarios } from './devd-scenarios.js';
+import {
+  attachDetachScenario,
+  attachScenario,
+  killScenario,
+  manyVifsScenario,
+  missingBridgeScenario,
+  monitorScenario,
+  reattachScenario,
+  rebootScenario,
+} from './scenarios.js';
+import { describeLab } from './suite.js';
+
+describe.concurrent('lane 1', () => {
+  describeLab('vifd on oxenstored', { xenstored: 'oxenstored', agent: 'vifd' }, (lab) => {
+    attachScenario(lab);
+    attachDetachScenario(lab);
+    manyVifsScenario(lab);
+    rebootScenario(lab);
+    killScenario(lab);
+    missingBridgeScenario(lab);
+    reattachScenario(lab);
+    monitorScenario(lab);
+  });
+});
+
+describe.concurrent('lane 2', () => {
+  // Stricter with a driver domain than oxenstored: it dies of a second request in flight (contract section 10.5).
+  describeLab('vifd on the C xenstored', { xenstored: 'xenstored', agent: 'vifd' }, (lab) => {
+    attachScenario(lab);
+    attachDetachScenario(lab);
+    manyVifsScenario(lab);
+    killScenario(lab);
+    reattachScenario(lab);
+  });
+
+  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, devdScenarios);
+});
