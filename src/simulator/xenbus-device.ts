@@ -14,7 +14,8 @@ import {
   strings,
   XS,
 } from '../xenstore/wire.js';
-import type { SimulatedStore, StoreConnection } from './store.js';
+import type { StoreConnection } from './connection.js';
+import type { SimulatedStore } from './store.js';
 
 /** Size of the buffer that collects what is written, header included. */
 const BUFFER_SIZE = 4096;
