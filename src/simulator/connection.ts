@@ -143,8 +143,11 @@ export class StoreConnection {
     const known: number[] = [XS.CONTROL, XS.INTRODUCE, XS.RELEASE, XS.IS_DOMAIN_INTRODUCED, XS.RESUME, XS.SET_TARGET];
     if (!known.includes(type)) throw new StoreRefusal('ENOSYS');
     if (this.domid !== 0) throw new StoreRefusal('EACCES');
-    const domid = domidOf(parseStrings(payload)[0]);
-    const exists = view.get(`/local/domain/${domid}`) !== undefined;
+    const args = parseStrings(payload);
+    const needed = type === XS.INTRODUCE ? 3 : type === XS.SET_TARGET ? 2 : 1;
+    if (args.length < needed) throw new StoreRefusal('EINVAL');
+    const domid = domidOf(args[0]);
+    const exists = domid === 0 || view.get(`/local/domain/${domid}`) !== undefined;
     if (type === XS.IS_DOMAIN_INTRODUCED) return strings(exists ? 'T' : 'F');
     if (type === XS.INTRODUCE) view.changes.push({ path: '@introduceDomain' });
     if (type === XS.RELEASE) view.changes.push({ path: '@releaseDomain' });
@@ -179,8 +182,7 @@ export class StoreConnection {
     const [path = '', offsetText = ''] = words(payload, 2);
     const { children, generation } = view.find(this.resolve(path), this.domid, 'read');
     const whole = Buffer.from(strings(...children));
-    const offset = Number(offsetText);
-    if (!/^[0-9]+$/.test(offsetText) || offset > whole.length) throw new StoreRefusal('EINVAL');
+    const offset = Math.min(Number.parseInt(offsetText, 10) || 0, whole.length);
     const head = strings(String(generation));
     const room = PAYLOAD_REPLY_MAX - head.length - 1;
     if (whole.length - offset <= room) return Buffer.concat([head, whole.subarray(offset), strings('')]);
@@ -199,39 +201,51 @@ export class StoreConnection {
   private setPerms(view: NodeView, payload: Uint8Array): Uint8Array {
     const [path = '', ...perms] = words(payload);
     if (perms.length === 0) throw new StoreRefusal('EINVAL');
-    view.setPerms(this.resolve(path), this.domid, perms.map(parsePermission));
+    view.setPerms(path.startsWith('@') ? special(path) : this.resolve(path), this.domid, perms.map(parsePermission));
     return OK;
   }
 
   private watch(payload: Uint8Array): Reply {
     const [given = '', token = ''] = words(payload, 2); // a depth, the third, is for daemons from 4.22 on
-    this.store.addWatch({ connection: this, given, token, path: this.resolve(given) });
+    this.store.addWatch({ connection: this, given, token, path: this.watchable(given) });
     return { payload: OK, after: () => this.queueEvent(given, token) };
   }
 
   private unwatch(payload: Uint8Array): Uint8Array {
     const [given = '', token = ''] = words(payload, 2);
-    this.store.removeWatch(this, this.resolve(given), token);
+    this.store.removeWatch(this, given.startsWith('@') ? given : this.absolute(given), token);
     return OK;
+  }
+
+  /** Any name with an @ may be watched, whether or not there will ever be such an event. */
+  private watchable(given: string): string {
+    if (!given.startsWith('@')) return this.resolve(given);
+    if (given.length > REL_PATH_MAX) throw new StoreRefusal('EINVAL');
+    return given;
   }
 
   private onePath(payload: Uint8Array): string {
     return this.resolve(words(payload, 1)[0] ?? '');
   }
 
-  /** canonicalize(): relative paths begin at the domain's own directory. */
+  /** is_valid_nodename(), and the absolute path. */
   private resolve(path: string): string {
-    const absolute = path.startsWith('/');
-    if (path.length > (absolute ? ABS_PATH_MAX : REL_PATH_MAX)) throw new StoreRefusal('EINVAL');
-    if (path === '@introduceDomain' || path === '@releaseDomain') return path;
-    const invalid =
-      !/^[A-Za-z0-9/_@-]+$/.test(path) ||
-      path.includes('//') ||
-      (path.endsWith('/') && path !== '/') ||
-      path.startsWith('@');
-    if (invalid) throw new StoreRefusal('EINVAL');
-    return absolute ? path : `/local/domain/${this.domid}/${path}`;
+    const limit = path.startsWith('/') ? ABS_PATH_MAX : REL_PATH_MAX;
+    const valid = /^[A-Za-z0-9/_@-]+$/.test(path) && !path.includes('//') && (!path.endsWith('/') || path === '/');
+    if (!valid || path.startsWith('@') || path.length > limit) throw new StoreRefusal('EINVAL');
+    return this.absolute(path);
   }
+
+  /** canonicalize(): relative paths begin at the domain's own directory. */
+  private absolute(path: string): string {
+    return path.startsWith('/') ? path : `/local/domain/${this.domid}/${path}`;
+  }
+}
+
+/** The nodes that are events; only their permissions are ever looked at. */
+function special(path: string): string {
+  if (path !== '@introduceDomain' && path !== '@releaseDomain') throw new StoreRefusal('EINVAL');
+  return path;
 }
 
 /** The NUL-terminated strings of a request; EINVAL if they are not `count`, or not terminated. */

@@ -46,6 +46,8 @@ export const SCRATCH: Record<Who, string> = {
 
 const OK = 'OK\0';
 const error = (name: string): Reply => ({ error: name });
+/** Which one is left to chance: the C daemon names whatever errno was set last. */
+const ANY_ERROR = /^ERROR E/;
 type More = Omit<Step, 'op' | 'payload' | 'reply'>;
 const step = (op: Step['op'], payload: string, reply: Reply, more: More = {}): Step => ({
   op,
@@ -124,9 +126,9 @@ const BAD_REQUESTS: Case[] = [
   ),
   { name: 'a path of all characters that may be', steps: [write('$/aZ09-_@', 'v'), read('$/aZ09-_@', 'v')] },
   { name: 'a path that is too long', steps: [mkdir('$'), read(`$/${'a'.repeat(3080)}`, error('EINVAL'))] },
-  { name: 'no final NUL', steps: [write('$/a', 'v'), step('READ', '$/a', error('EINVAL'))] },
+  { name: 'no final NUL', steps: [write('$/a', 'v'), step('READ', '$/a', ANY_ERROR)] },
   { name: 'WRITE without a NUL', steps: [mkdir('$'), step('WRITE', '$/a', error('EINVAL'))] },
-  { name: 'two paths for READ', steps: [write('$/a', 'v'), step('READ', '$/a\0$/a\0', error('EINVAL'))] },
+  { name: 'two paths for READ', steps: [write('$/a', 'v'), step('READ', '$/a\0$/a\0', ANY_ERROR)] },
   { name: 'an operation that does not exist', steps: [step(99, '$\0', error('ENOSYS'))] },
   {
     name: 'a path with a transaction that does not exist',
@@ -136,7 +138,9 @@ const BAD_REQUESTS: Case[] = [
     name: 'more than 4096 bytes',
     who: 'dom0',
     notOnDevice: true,
-    steps: [step('WRITE', `$/a\0${'v'.repeat(4097)}`, { closed: true }, { oxenstored: error('EINVAL') })],
+    steps: [
+      step('WRITE', `$/a\0${'v'.repeat(4097)}`, { closed: true }, { oxenstored: /^(CLOSED|ERROR (E2BIG|EINVAL))$/ }),
+    ],
   },
 ];
 
@@ -202,7 +206,7 @@ const TRANSACTIONS: Case[] = [
       start('t'),
       rm('$/a', OK, { tx: 't' }),
       write('$/a/x', '2'),
-      end('t', error('EAGAIN')),
+      end('t', error('EAGAIN'), { oxenstored: OK }), // plays the removal again, on what is there now
     ],
   },
   {
@@ -303,7 +307,12 @@ const WATCHES: Case[] = [
   },
   {
     name: 'two tokens on one path: an event for each',
-    steps: [mkdir('$'), watch('$', 't'), watch('$', 'u'), write('$/a', '1', { events: ['$/a t', '$/a u'] })],
+    steps: [
+      mkdir('$'),
+      watch('$', 't'),
+      watch('$', 'u'),
+      write('$/a', '1', { events: ['$/a t', '$/a u'], oxenstoredEvents: ['$/a u', '$/a t'] }),
+    ],
   },
   {
     name: 'the same path and token again',
@@ -370,16 +379,19 @@ const PERMISSIONS: Case[] = [
     steps: [
       mkdir('$'),
       write('$/a', 'v'.repeat(1900)),
-      step('WRITE', `$/b\0${'v'.repeat(2049)}`, error('ENOSPC')),
+      step('WRITE', `$/b\0${'v'.repeat(2049)}`, error('ENOSPC'), { oxenstored: error('E2BIG') }),
       read('$/b', error('ENOENT')),
-      step('WRITE', `$/a\0${'v'.repeat(2049)}`, error('ENOSPC')),
+      step('WRITE', `$/a\0${'v'.repeat(2049)}`, error('ENOSPC'), { oxenstored: error('E2BIG') }),
       read('$/a', 'v'.repeat(1900)),
     ],
   },
   {
     name: 'dom0 may write large values',
     who: 'dom0',
-    steps: [write('$/a', 'v'.repeat(4000)), read('$/a', 'v'.repeat(4000))],
+    steps: [
+      write('$/a', 'v'.repeat(4000), { oxenstored: error('E2BIG') }),
+      read('$/a', 'v'.repeat(4000), { oxenstored: error('ENOENT') }),
+    ],
   },
 ];
 
@@ -404,12 +416,13 @@ const DOMAINS: Case[] = [
 
 const PARTS: Case[] = [
   {
+    // Optional; DIRECTORY of so many children is E2BIG for a daemon without it.
     name: 'DIRECTORY_PART: a number, the children, and one more NUL at the end',
     steps: [
       mkdir('$/abc'),
-      step('DIRECTORY_PART', '$\x000\0', /^[0-9]+\0abc\0\0$/),
-      step('DIRECTORY_PART', '$\x004\0', /^[0-9]+\0\0$/),
-      step('DIRECTORY_PART', '$/none\x000\0', error('ENOENT')),
+      step('DIRECTORY_PART', '$\x000\0', /^[0-9]+\0abc\0\0$/, { oxenstored: error('ENOSYS') }),
+      step('DIRECTORY_PART', '$\x004\0', /^[0-9]+\0\0$/, { oxenstored: error('ENOSYS') }),
+      step('DIRECTORY_PART', '$/none\x000\0', error('ENOENT'), { oxenstored: error('ENOSYS') }),
     ],
   },
 ];

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { joinInitramfs, makeImage } from './image.js';
 import { Machine, parseAnswer, type Result, requestLine } from './machine.js';
 
@@ -39,6 +40,7 @@ const LOGS: readonly (readonly ['dom0' | 'nicdom', string])[] = [
 
 export class Lab {
   private nicdomCalls = 0;
+  private agentLinesSeen = 0;
   private readonly transcript: string[] = [];
 
   private constructor(
@@ -189,10 +191,18 @@ export class Lab {
     else rmSync(this.dir, { recursive: true, force: true });
   }
 
+  /** The warnings and errors in vifd's log that were not there at the last call. */
+  async agentComplaints(): Promise<string[]> {
+    if (this.options.agent !== 'vifd') return [];
+    const log = (await this.agentLog()).split('\n');
+    const fresh = log.slice(this.agentLinesSeen, -1);
+    this.agentLinesSeen += fresh.length;
+    return fresh.filter((line) => /"level":"(warn|error|fatal)"/.test(line) || !line.startsWith('{'));
+  }
+
   /** The agent's log so far. */
   async agentLog(): Promise<string> {
     const { out } = await this.nicdom(`gzip -c /var/log/${this.options.agent}.log | base64 -w0`, 60_000);
-    const { gunzipSync } = await import('node:zlib');
     return gunzipSync(Buffer.from(out, 'base64')).toString();
   }
 

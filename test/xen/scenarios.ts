@@ -138,6 +138,9 @@ export function missingBridgeScenario(lab: () => Lab): void {
     const joined = async () => (await links(lab())).get(`vif${domid}.1`)?.master === 'brlate';
     await lab().until('joined the new bridge', joined, 15_000);
     expect(isConnected((await storeVifs(lab(), domid)).get(1))).toBe(true);
+    const complaints = await lab().agentComplaints();
+    expect(complaints.some((line) => line.includes('brlate'))).toBe(true);
+    expect(complaints.filter((line) => !line.includes('brlate'))).toEqual([]);
     await xl(lab(), 'network-detach alpha 1');
     await untilGone(lab(), domid, 1);
   });

@@ -1,6 +1,6 @@
 /** A booted lab around the tests of one file: health checked after each test, logs kept if one failed. */
 import { spawnSync } from 'node:child_process';
-import { afterAll, afterEach, beforeAll, describe } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { Lab, type LabOptions } from './lab.js';
 
 /** Why the lab cannot be here at all; undefined when it can. What is only not built yet is no reason. */
@@ -12,10 +12,14 @@ export function reasonAgainst(): string | undefined {
   return undefined;
 }
 
-/** `lab()` is valid inside of the tests and hooks. A scenario builds on what the ones before left. */
+/**
+ * `lab()` is valid inside of the tests and hooks. A scenario builds on what the ones before left. After each
+ * one, any warning or error of vifd that the scenario did not take itself (agentComplaints) is a failure.
+ */
 export function describeLab(name: string, options: LabOptions, tests: (lab: () => Lab) => void): void {
   const reason = reasonAgainst();
-  describe.sequential.skipIf(reason !== undefined)(reason ? `${name}: skipped: ${reason}` : name, () => {
+  const suite = reason ? describe.skip : describe.sequential;
+  suite(reason ? `${name}: skipped: ${reason}` : name, () => {
     let lab: Lab | undefined;
     let failed = false;
     beforeAll(async () => {
@@ -23,10 +27,13 @@ export function describeLab(name: string, options: LabOptions, tests: (lab: () =
     }, 400_000);
     afterEach(async ({ task }) => {
       if (task.result?.state === 'fail') failed = true;
-      await lab?.assertHealthy().catch((error) => {
+      try {
+        await lab?.assertHealthy();
+        expect(await lab?.agentComplaints(), 'what the agent complained of').toEqual([]);
+      } catch (error) {
         failed = true;
         throw error;
-      });
+      }
     });
     afterAll(async () => lab?.stop({ failed }), 200_000);
     tests(() => {
