@@ -9,6 +9,7 @@ import type { Config } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
+import { WATCH_QUOTA_HINT } from './vif/failure.js';
 import { Reconciler } from './vif/reconciler.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
 import { BACKEND_ROOT } from './xenstore/paths.js';
@@ -127,12 +128,7 @@ class Session {
       });
     } catch (error) {
       if (!hasCode(error, 'E2BIG', 'ENOSPC')) throw error;
-      const remedy = 'raise it in dom0: xenstored -W 1000, or quota-maxwatch in oxenstored.conf';
-      throw new VifdError(
-        'EQUOTA',
-        `this domain has no xenstore watch left (128 by default; netback takes 3 a vif); ${remedy}`,
-        { cause: error },
-      );
+      throw new VifdError('EQUOTA', `vifd cannot watch ${BACKEND_ROOT}: ${WATCH_QUOTA_HINT}`, { cause: error });
     }
   }
 

@@ -15,7 +15,9 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 /** How to start a command in a fresh network namespace here, or why that is not possible. */
 function namespace() {
   const flags = process.getuid() === 0 ? ['--net', '--mount'] : ['--user', '--map-root-user', '--net', '--mount'];
-  const probe = spawnSync('unshare', [...flags, 'sh', '-c', 'ip link set lo up && ip link add vifdprobe type bridge'], { encoding: 'utf8' });
+  const probe = spawnSync('unshare', [...flags, 'sh', '-c', 'ip link set lo up && ip link add vifdprobe type bridge'], {
+    encoding: 'utf8',
+  });
   if (probe.status === 0) return { prefix: ['unshare', ...flags, 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh'] };
   const reason = (probe.stderr || probe.error?.message || 'unshare failed').trim();
   return { reason: `no network namespace with bridges can be made here: ${reason}` };
@@ -33,7 +35,10 @@ function run(names, prefix) {
     '--reporter=json',
     `--outputFile.json=${report}`,
   ];
-  const status = spawnSync(command, args, { stdio: 'inherit', env: { ...process.env, VIFD_TEST_NETNS: prefix.length > 0 ? '1' : '' } }).status;
+  const status = spawnSync(command, args, {
+    stdio: 'inherit',
+    env: { ...process.env, VIFD_TEST_NETNS: prefix.length > 0 ? '1' : '' },
+  }).status;
   const result = readReport(report);
   total.passed += result.numPassedTests;
   total.failed += result.numFailedTests;
@@ -67,6 +72,7 @@ if (namespaced.length > 0) {
   }
 }
 rmSync(work, { recursive: true, force: true });
-if (process.env.VIFD_TALLY) appendFileSync(process.env.VIFD_TALLY, `${total.passed} ${total.failed} ${total.skipped}\n`);
+if (process.env.VIFD_TALLY)
+  appendFileSync(process.env.VIFD_TALLY, `${total.passed} ${total.failed} ${total.skipped}\n`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exit(total.failed > 0 || total.passed === 0 ? 1 : 0);

@@ -87,7 +87,7 @@ export abstract class NodeView {
     for (let ancestor = path; ancestor !== '/'; ) {
       ancestor = parentOf(ancestor);
       const above = this.get(ancestor);
-      if (above !== undefined) throw new StoreRefusal(allows(above, domid, access) ? 'ENOENT' : 'EACCES');
+      if (above !== undefined) throw new StoreRefusal(mayKnow(above, domid, access) ? 'ENOENT' : 'EACCES');
     }
     throw new StoreRefusal('EACCES');
   }
@@ -152,21 +152,21 @@ export abstract class NodeView {
    * that is unprivileged.
    */
   private create(path: string, domid: number, value: Uint8Array): void {
-    const missing = [path];
-    let above = this.get(parentOf(path));
-    for (; above === undefined; above = this.get(parentOf(missing[0] as string)))
-      missing.unshift(parentOf(missing[0] as string));
+    const made = [path];
+    let existing = parentOf(path);
+    for (; this.get(existing) === undefined; existing = parentOf(existing)) made.unshift(existing);
+    const above = this.get(existing) as StoreNode;
     const perms = inherited(above.perms, domid);
-    const last = missing.length - 1;
-    const made = missing.map((_, i) => {
-      const children = new Set(i < last ? [nameOf(missing[i + 1] as string)] : []);
-      return { value: i < last ? EMPTY : value, perms, children, generation: 0 };
+    const nodes = made.map((_, i): StoreNode => {
+      const child = made[i + 1];
+      const children = new Set(child === undefined ? [] : [nameOf(child)]);
+      return { value: child === undefined ? value : EMPTY, perms, children, generation: 0 };
     });
-    const parent = { ...above, children: new Set(above.children).add(nameOf(missing[0] as string)) };
+    const parent = { ...above, children: new Set(above.children).add(nameOf(made[0] as string)) };
     if (domid !== 0 && this.owned(domid) + made.length > this.quotas.nodes) throw new StoreRefusal('ENOSPC');
-    for (const node of [parent, ...made]) this.checkSize(node, domid);
-    this.set(parentOf(missing[0] as string), parent);
-    for (const [i, node] of made.entries()) this.set(missing[i] as string, node);
+    for (const node of [parent, ...nodes]) this.checkSize(node, domid);
+    this.set(existing, parent);
+    for (const [i, node] of nodes.entries()) this.set(made[i] as string, node);
   }
 
   private replace(path: string, domid: number, node: StoreNode): void {
@@ -259,6 +259,11 @@ export class Transaction extends NodeView {
     for (const [path, node] of this.overlay) this.tree.put(path, node);
     return this.changes;
   }
+}
+
+/** errno_from_parents(): any of the rights asked for will do, and SET_PERMS asks for two. */
+function mayKnow(above: StoreNode, domid: number, access: Access): boolean {
+  return allows(above, domid, access) || (access === 'owner' && allows(above, domid, 'write'));
 }
 
 export function allows(node: StoreNode, domid: number, access: Access): boolean {

@@ -15,7 +15,7 @@ import type { XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, frontendDir, keyText } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
 import { parseBackend, parseLive, type RawNodes, type VifBackend, type VifLive, XenbusState } from './backend.js';
-import { explainFailure, type Failure } from './failure.js';
+import { explainFailure, explainKernelError, type Failure } from './failure.js';
 import { writeConnected, writeError } from './hotplug-status.js';
 import { type FoundBridge, findBridge, findLink, mayServe } from './observe.js';
 import { describeStep } from './plan.js';
@@ -119,6 +119,7 @@ export class Vif {
     if (nodes !== undefined) this.backend = parseBackend(this.key, nodes);
     if (this.backend === undefined) return this.wait(live, live.state);
     if (live.state <= XenbusState.Initialising) return this.prepare(this.backend, live, live.state);
+    if (isClosed(live.state)) await this.checkKernelError(live.state);
     return this.bringUp(this.backend, live, live.state);
   }
 
@@ -182,8 +183,7 @@ export class Vif {
 
   /** Nothing to do until netback moves; if it does not, that is the error. Polls too: the event may have been missed. */
   private async wait(live: VifLive, state: number): Promise<Next> {
-    const closed = state === XenbusState.Closing || state === XenbusState.Closed;
-    if (closed && live.hotplugStatus === 'connected') {
+    if (isClosed(state) && live.hotplugStatus === 'connected') {
       this.enter('connected'); // the guest let go and its interface with it; dom0 has the next word
       return 'rest';
     }
@@ -201,14 +201,15 @@ export class Vif {
       const what = `xen-netback has not taken this vif (state is still ${state})`;
       throw new AttachError('ENONETBACK', what, 'load its module in this domain: modprobe xen-netback');
     }
-    const closed = state === XenbusState.Closing || state === XenbusState.Closed;
-    const what = closed
-      ? `xen-netback gave this vif up (state ${state})`
-      : `xen-netback made no interface ${this.want?.kernelName}`;
-    const reason = await readKernelError(this.io.store, this.key);
-    const hint =
-      reason === undefined ? 'see the kernel log of this domain: dmesg | grep vif' : `the kernel says: ${reason}`;
-    throw new AttachError('ENOLINK', what, hint);
+    await this.checkKernelError(state);
+    const what = isClosed(state) ? gaveUp(state) : `xen-netback made no interface ${this.want?.kernelName}`;
+    throw new AttachError('ENOLINK', what, 'see the kernel log of this domain: dmesg | grep vif');
+  }
+
+  /** A vif that netback closed for a fault of its own looks like one that the guest closed, but for this node. */
+  private async checkKernelError(state: number): Promise<void> {
+    const text = await readKernelError(this.io.store, this.key);
+    if (text !== undefined) throw new AttachError('ENETBACK', gaveUp(state), explainKernelError(text));
   }
 
   /** What a vif on its way out needs; undefined for one that stays. */
@@ -314,3 +315,7 @@ export class Vif {
     return this.io.log.child({ ...this.key, ifname: this.want?.ifname, ...more });
   }
 }
+
+const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
+
+const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;

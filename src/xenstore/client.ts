@@ -110,6 +110,7 @@ export class XenstoreClient extends StoreOperations {
   async transaction<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const tx = Number(parseStrings(await this.enqueue({ op: 'TRANSACTION_START' }))[0]);
+      if (!(tx > 0)) throw new XenstoreError('EPROTO', 'TRANSACTION_START', ''); // 0 would be no transaction at all
       let result: T;
       try {
         result = await body(new StoreOperations(this.send, tx));

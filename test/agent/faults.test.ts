@@ -117,6 +117,21 @@ test('where the xenstore quota ends, the log says which it is and how to raise i
   expect(JSON.parse(ip('-j', 'link', 'show', 'master', 'br0'))).toHaveLength(last - 100);
 });
 
+test('where the watch quota ends, netback gives a vif up that was connected: the log says which quota it is', async () => {
+  // The agent's watch and the backend bus's, one for each vif, and one more while it connects.
+  await world.start({ quotas: { watches: 5 } });
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  await world.until(5, 0, 'state', '4');
+  await world.host.createGuest(6, [{ bridge: 'br0' }]);
+  await world.until(6, 0, 'state', '4');
+  await world.host.createGuest(7, [{ bridge: 'br0' }]);
+  await world.host.createGuest(8, [{ bridge: 'br0' }]);
+  await world.agent.saw(
+    ({ level, msg }) => level === 'error' && /gave this vif up.*adding watch on.*quota-maxwatch/.test(msg),
+  );
+  expect([await world.node(5, 0, 'state'), await world.node(6, 0, 'state')]).toEqual(['4', '4']);
+});
+
 test('a directory that vanishes at any moment of an attach does no harm', async () => {
   await world.start();
   for (let round = 0; round < 12; round++) {

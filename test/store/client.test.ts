@@ -291,7 +291,7 @@ describe('watches', () => {
 });
 
 describe('deadlines', () => {
-  test('a request without an answer is ETIMEDOUT, counted from the call; its late reply is nobody else’s', async () => {
+  test('a request without an answer is ETIMEDOUT; its late reply is nobody else’s', async () => {
     const requests: Packet[] = [];
     let peer: Socket | undefined;
     const client = await connectPeer(

@@ -149,6 +149,18 @@ describe('the device itself', () => {
     expect(await dom0.directory('/local/domain/1/data')).toEqual(['y']);
     expect(await Promise.race([next(), sleep(50, 'silent')])).toBe('silent');
   });
+
+  test('close gives back what counts against the quotas', async () => {
+    const { store } = await startWorld({ watches: 1, transactions: 1 });
+    for (let i = 0; i < 3; i++) {
+      const device = new XenbusDevice(store, NICDOM);
+      const client = new XenstoreClient(new DeviceTransport('fake', device));
+      await client.watch('data', () => undefined);
+      await client.request({ op: 'TRANSACTION_START' });
+      await expect(client.request({ op: 'TRANSACTION_START' })).rejects.toMatchObject({ code: 'ENOSPC' });
+      await client.close();
+    }
+  });
 });
 
 describe('requests', () => {
@@ -252,6 +264,30 @@ describe('requests', () => {
       peer: 'fake',
     });
     expect((await client.closed).code).toBe(code ?? 'ECONNRESET');
+  });
+
+  test('the deadline is xenstored’s, not that of the queue before it', async () => {
+    const { client } = await open({ device: { answerAfter: () => sleep(40) }, client: { timeoutMs: 200 } });
+    const values = await Promise.all(Array.from({ length: 10 }, () => client.read('domid')));
+    expect(values).toHaveLength(10);
+  });
+
+  test('bytes that are no protocol close the connection', async () => {
+    let closed = false;
+    const babbling = (device: XenbusDevice): DeviceFile => ({
+      read: async (buffer) => {
+        await sleep(10);
+        buffer.fill(0xff, 0, 100);
+        return 100;
+      },
+      write: (bytes) => device.write(bytes),
+      close: async () => {
+        closed = true;
+      },
+    });
+    const { client } = await open({ device: { answerAfter: () => sleep(100) }, wrap: babbling });
+    await expect(client.read('domid')).rejects.toMatchObject({ name: 'ConnectionError', code: 'EPROTO' });
+    await until(() => closed);
   });
 
   test('a request that timed out keeps its place until its late reply', async () => {

@@ -1,4 +1,4 @@
-/** What an agent must survive: its own end, settings changed behind its back, a driver domain's xenstore quota. */
+/** What an agent must survive: its own end, and settings changed behind its back. */
 import { expect, test } from 'vitest';
 import {
   createClient,
@@ -13,9 +13,6 @@ import {
   xl,
 } from './guests.js';
 import type { Lab } from './lab.js';
-
-/** A driver domain owns 1000 nodes by default and a vif takes about 24 of them; well above what fits. */
-const MORE_THAN_FIT = 50;
 
 export function terminateScenario(lab: () => Lab): void {
   test('(e) SIGTERM ends vifd within 2 s with code 0, with the device open and the vif untouched', async () => {
@@ -62,50 +59,4 @@ export function driftScenario(lab: () => Lab): void {
     expect(link).toMatchObject({ ifindex, master: 'br0' });
     for (const name of ['tx-checksum-ipv4', 'tx-checksum-ipv6']) expect(await feature(lab(), ifname, name)).toBe('off');
   });
-}
-
-/** Last of its lab: it leaves the driver domain without a free node. */
-export function quotaScenario(lab: () => Lab): void {
-  test('more vifs than the xenstore quota allows: the log says which quota, those before keep working', async () => {
-    const full = new Map<string, number>();
-    for (const [name, number] of [
-      ['first', 21],
-      ['second', 22],
-    ] as const) {
-      const domid = await createClient(lab(), { name, number, vifs: 16 });
-      full.set(name, domid);
-      await untilConnected(lab(), domid, range(16), 180_000);
-    }
-    const third = await createClient(lab(), { name: 'third', number: 23, vifs: 1 });
-    await untilConnected(lab(), third, [0]);
-    const alpha = await domidOf(lab(), 'alpha');
-    let fitted = 34; // alpha's, 2 x 16, and the third's first
-    let refused = '';
-    for (let devid = 1; fitted < MORE_THAN_FIT; devid++, fitted++) {
-      const { code, out } = await lab().dom0(`xl network-attach third ${vifSpec(23, devid)}`, 90_000);
-      const ok = code === 0 && !/error/i.test(out) && (await settles(lab(), third, devid));
-      if (ok) continue;
-      refused = out;
-      break;
-    }
-    console.log(`${fitted} vifs fitted; then: ${refused.trim().split('\n')[0] ?? ''}`);
-    expect(fitted).toBeGreaterThanOrEqual(38);
-    expect(fitted).toBeLessThan(MORE_THAN_FIT);
-    expect(await lab().agentLog()).toMatch(/quota.*(nodes=|-E |quota-maxentity)/);
-    for (const domid of full.values()) {
-      const vifs = [...(await storeVifs(lab(), domid)).values()];
-      expect(vifs).toHaveLength(16);
-      expect(vifs.every(isConnected)).toBe(true);
-    }
-    expect(isConnected((await storeVifs(lab(), alpha)).get(0))).toBe(true);
-    await xl(lab(), 'destroy first');
-    await lab().until('room again', async () => (await storeVifs(lab(), full.get('first') ?? 0)).size === 0, 30_000);
-  });
-}
-
-const range = (count: number) => Array.from({ length: count }, (_, i) => i);
-
-async function settles(lab: Lab, domid: number, devid: number): Promise<boolean> {
-  for (let i = 0; i < 15; i++) if (isConnected((await storeVifs(lab, domid)).get(devid))) return true;
-  return false;
 }

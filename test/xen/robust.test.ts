@@ -1,9 +1,8 @@
-/** On the C xenstored, whose default quotas are the tighter ones in practice. */
-import { driftScenario, quotaScenario, terminateScenario } from './robust-scenarios.js';
+/** On the C xenstored, the stricter one with a driver domain. */
+import { driftScenario, terminateScenario } from './robust-scenarios.js';
 import { describeLab } from './suite.js';
 
-describeLab('vifd under stress on the C xenstored', { xenstored: 'xenstored', agent: 'vifd' }, (lab) => {
+describeLab('vifd ended and its work spoiled, on the C xenstored', { xenstored: 'xenstored', agent: 'vifd' }, (lab) => {
   terminateScenario(lab);
   driftScenario(lab);
-  quotaScenario(lab);
 });
