@@ -16,12 +16,23 @@ await build({
   // Native part, found beside its own package.json at load time; the others are loaded only by some commands.
   external: ['netlink', 'pino-pretty'],
   // Bundled CommonJS packages call require().
-  banner: { js: "import { createRequire as vifdCreateRequire } from 'node:module'; const require = vifdCreateRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as vifdCreateRequire } from 'node:module'; const require = vifdCreateRequire(import.meta.url);",
+  },
   logLevel: 'warning',
 });
-const flags = '--declaration --emitDeclarationOnly --strict --skipLibCheck --target es2023 --module nodenext --types node';
+const flags =
+  '--declaration --emitDeclarationOnly --strict --skipLibCheck --target es2023 --module nodenext --types node';
 execFileSync(
   process.execPath,
-  ['node_modules/typescript/bin/tsc', ...flags.split(' '), '--rootDir', 'src', '--outDir', 'dist', 'src/xenstore/client.ts'],
+  [
+    'node_modules/typescript/bin/tsc',
+    ...flags.split(' '),
+    '--rootDir',
+    'src',
+    '--outDir',
+    'dist',
+    'src/xenstore/client.ts',
+  ],
   { stdio: 'inherit' },
 );

@@ -142,7 +142,8 @@ export class XenbusDevice implements DeviceFile {
   }
 
   private async register(watch: KernelWatch): Promise<void> {
-    const kernelToken = (nextAddress += 16).toString(16).toUpperCase().padStart(16, '0');
+    nextAddress += 16;
+    const kernelToken = nextAddress.toString(16).toUpperCase().padStart(16, '0');
     this.watches.set(kernelToken, watch);
     const reply = await this.ask({ type: XS.WATCH, reqId: 0, txId: 0, payload: strings(watch.path, kernelToken) });
     if (reply.type !== XS.ERROR) return;

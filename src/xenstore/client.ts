@@ -9,7 +9,6 @@ import {
   encodeRequest,
   type Packet,
   Parser,
-  parseDirectoryPart,
   parseErrorName,
   parseStrings,
   parseWatchEvent,

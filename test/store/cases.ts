@@ -2,7 +2,7 @@
  * What a xenstored answers, as data (docs/misc/xenstore.txt; shared/contract.md 4.6 and 5): held against the simulator by
  * simulator.test.ts, and against the real daemons by conformance.ts. Where they differ the case says what each answers.
  */
-import { XS } from '../../src/xenstore/wire.js';
+import type { XS } from '../../src/xenstore/wire.js';
 
 export type Who = 'dom0' | 'driver-domain';
 export type Daemon = 'xenstored' | 'oxenstored';
@@ -46,8 +46,6 @@ export const SCRATCH: Record<Who, string> = {
 
 const OK = 'OK\0';
 const error = (name: string): Reply => ({ error: name });
-/** Which one is left to chance: the C daemon names whatever errno was set last. */
-const ANY_ERROR = /^ERROR E/;
 type More = Omit<Step, 'op' | 'payload' | 'reply'>;
 const step = (op: Step['op'], payload: string, reply: Reply, more: More = {}): Step => ({
   op,
@@ -126,9 +124,8 @@ const BAD_REQUESTS: Case[] = [
   ),
   { name: 'a path of all characters that may be', steps: [write('$/aZ09-_@', 'v'), read('$/aZ09-_@', 'v')] },
   { name: 'a path that is too long', steps: [mkdir('$'), read(`$/${'a'.repeat(3080)}`, error('EINVAL'))] },
-  { name: 'no final NUL', steps: [write('$/a', 'v'), step('READ', '$/a', ANY_ERROR)] },
+  // Never a single path without its one final NUL: after an RM it aborts the C daemon of 4.17 (malformed.test.ts).
   { name: 'WRITE without a NUL', steps: [mkdir('$'), step('WRITE', '$/a', error('EINVAL'))] },
-  { name: 'two paths for READ', steps: [write('$/a', 'v'), step('READ', '$/a\0$/a\0', ANY_ERROR)] },
   { name: 'an operation that does not exist', steps: [step(99, '$\0', error('ENOSYS'))] },
   {
     name: 'a path with a transaction that does not exist',

@@ -180,10 +180,7 @@ function runTransaction(action: Action & { do: 'transaction' }, subject: Subject
 function compare(subject: Subject, model: Model): void {
   const dump = subject.dump();
   expect(new Map(dump)).toEqual(model.nodes);
-  const special = [2, 0, 0]; // @introduceDomain and @releaseDomain are dom0's, and in no directory
-  expect(subject.owned()).toEqual(
-    DOMIDS.map((domid, i) => dump.filter(([, entry]) => ownerOf(entry) === domid).length + (special[i] as number)),
-  );
+  expect(subject.owned()).toEqual(DOMIDS.map((domid) => dump.filter(([, entry]) => ownerOf(entry) === domid).length));
 }
 
 const domid = fc.constantFrom(...DOMIDS);

@@ -57,7 +57,9 @@ export class Machine {
       ...['-kernel', files.xen, '-append', XEN, '-initrd', `${files.vmlinuz} ${LINUX} ${words},${files.initramfs}`],
     ];
     writeFileSync(join(dir, 'console.log'), '');
-    const machine = new Machine(dir, spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'inherit', 'inherit'] }));
+    // With the test runner gone, however it ended, the emulated computer goes too.
+    const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args];
+    const machine = new Machine(dir, spawn('setpriv', command, { stdio: ['ignore', 'inherit', 'inherit'] }));
     await machine.openChannel(socket);
     return machine;
   }

@@ -1,17 +1,6 @@
 /** What an agent must survive: its own end, and settings changed behind its back. */
 import { expect, test } from 'vitest';
-import {
-  createClient,
-  domidOf,
-  feature,
-  isConnected,
-  links,
-  storeVifs,
-  untilConnected,
-  untilPings,
-  vifSpec,
-  xl,
-} from './guests.js';
+import { createClient, domidOf, feature, isConnected, links, storeVifs, untilConnected, untilPings } from './guests.js';
 import type { Lab } from './lab.js';
 
 export function terminateScenario(lab: () => Lab): void {
