@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** -cpu and the thread model: anything newer or parallel makes domains crash under TCG (shared/xen-lab.md). */
 const QEMU =
-  '-accel tcg,thread=single -smp 1 -cpu Nehalem,-smap,-smep -m 4096 -display none -monitor none -no-reboot -net none';
+  '-accel tcg,thread=single -icount shift=1 -smp 1 -cpu Nehalem,-smap,-smep -m 4096 -display none -monitor none -no-reboot -net none';
 const XEN =
   'console=com1 com1=115200 dom0_mem=1792M dom0_max_vcpus=1 noreboot spec-ctrl=no xpti=0 pv-l1tf=0 loglvl=info';
 const LINUX = 'console=hvc0 rdinit=/init quiet mitigations=off';
