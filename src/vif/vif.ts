@@ -79,12 +79,13 @@ export class Vif {
 
   /** Whether a change need not be looked at before its echoes have passed. */
   get settled(): boolean {
-    return this.phase === 'connected' && this.backend !== undefined;
+    return this.phase === 'leaving' || (this.phase === 'connected' && this.backend !== undefined);
   }
 
   /** What dom0 wrote once may have changed. */
   dropBackend(): void {
     this.backend = undefined;
+    if (this.phase === 'leaving') this.phase = 'new'; // the directory went, or is being made anew
   }
 
   /** Whether a change of this interface may be one for this vif. */
@@ -225,7 +226,7 @@ export class Vif {
     if (this.departure?.delayMs !== delayMs) this.departure = { delayMs, since: performance.now() };
     const restMs = this.dueAt(this.departure) - performance.now();
     if (restMs > 0) return { againMs: restMs };
-    const result = await removeBackend(this.io.store, this.key, { state, online: live.online });
+    const result = await removeBackend(this.io.store, this.key, state);
     return result === 'changed' ? { againMs: 0 } : this.forget();
   }
 

@@ -3,6 +3,7 @@
  * dom0's socket or a domain's /dev/xen/xenbus. Semantics: docs/misc/xenstore.txt and shared/contract.md section 5.
  */
 import { ConnectionError, hasCode, ProtocolError, XenstoreError } from '../errors.js';
+import { Lanes } from '../lanes.js';
 import { StoreOperations } from './operations.js';
 import { openTransport, type Transport } from './transport.js';
 import {
@@ -60,6 +61,8 @@ interface Pending {
 export class XenstoreClient extends StoreOperations {
   private readonly queue: Pending[] = [];
   private readonly inFlight = new Map<number, Pending>();
+  /** A domain may have 10 transactions open, its kernel's included; more are refused with ENOSPC (contract 5.4). */
+  private readonly transactions = new Lanes(2);
   /** Those in flight that have timed out. */
   private readonly overdue = new Set<Pending>();
   private readonly listeners = new Map<string, (event: WatchEvent) => void>();
@@ -106,7 +109,11 @@ export class XenstoreClient extends StoreOperations {
    * Runs `body` in a transaction and commits. When xenstored answers EAGAIN, all of it runs again, reads included; so
    * body must not keep anything from an earlier attempt. An error of body aborts the transaction and is passed on.
    */
-  async transaction<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
+  transaction<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
+    return this.transactions.run(() => this.attemptUntilCommitted(body));
+  }
+
+  private async attemptUntilCommitted<T>(body: (tx: StoreOperations) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const tx = Number(parseStrings(await this.enqueue({ op: 'TRANSACTION_START' }))[0]);
       if (!(tx > 0)) throw new XenstoreError('EPROTO', 'TRANSACTION_START', ''); // 0 would be no transaction at all

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { joinInitramfs, makeImage } from './image.js';
-import { Machine, parseAnswer, type Result, requestLine } from './machine.js';
+import { DILATION, Machine, parseAnswer, type Result, requestLine } from './machine.js';
 
 export type { Result } from './machine.js';
 
@@ -120,9 +120,9 @@ export class Lab {
     await this.must(`echo ${Buffer.from(text).toString('base64')} | base64 -d >${path}`);
   }
 
-  /** Polls until `probe` gives something truthy, and resolves with that. Rejects after `timeoutMs`, with its last value. */
+  /** Polls until `probe` gives something truthy, and resolves with that. Rejects after `timeoutMs`, of the domains at most. */
   async until<T>(what: string, probe: () => Promise<T>, timeoutMs: number): Promise<T> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = Date.now() + timeoutMs * DILATION;
     for (;;) {
       const value = await probe();
       if (value) return value;

@@ -5,7 +5,11 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** -cpu and the thread model: anything newer or parallel makes domains crash under TCG (shared/xen-lab.md). */
+/**
+ * -cpu and the thread model: anything newer or parallel makes domains crash under TCG (shared/xen-lab.md). -icount: the
+ * domains' clock counts instructions, 500 million a second, so that a slow or busy host stretches libxl's ten seconds
+ * together with all the rest; without it `xl destroy` of 16 vifs failed now and then for want of CPU alone.
+ */
 const QEMU =
   '-accel tcg,thread=single -icount shift=1 -smp 1 -cpu Nehalem,-smap,-smep -m 4096 -display none -monitor none -no-reboot -net none';
 const XEN =
@@ -17,6 +21,9 @@ export interface MachineFiles {
   readonly vmlinuz: string;
   readonly initramfs: string;
 }
+
+/** Seconds of the host in a second of the domains, at the worst: for all time-outs on this side. */
+export const DILATION = 4;
 
 export interface Result {
   readonly code: number;
@@ -82,7 +89,7 @@ export class Machine {
   async stop(): Promise<void> {
     if (this.exited === undefined) {
       this.channel?.write(requestLine('off', 5, 'echo o > /proc/sysrq-trigger; sleep 20'));
-      for (let i = 0; i < 100 && this.exited === undefined; i++) await sleep(100);
+      for (let i = 0; i < 200 && this.exited === undefined; i++) await sleep(100);
     }
     if (this.exited === undefined) this.qemu.kill('SIGKILL');
     this.channel?.destroy();
@@ -94,9 +101,10 @@ export class Machine {
     const answer = new Promise<Result>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     this.channel?.write(requestLine(id, Math.ceil(timeoutMs / 1000), command));
     // Inside `timeout` ends the command; only a dead dom0 gives no answer at all.
+    const muteMs = (timeoutMs + 20_000) * DILATION;
     const mute = setTimeout(() => {
-      this.waiting.get(id)?.reject(this.failure(`dom0 gave no answer within ${timeoutMs + 30_000} ms to: ${command}`));
-    }, timeoutMs + 30_000);
+      this.waiting.get(id)?.reject(this.failure(`dom0 gave no answer within ${muteMs} ms to: ${command}`));
+    }, muteMs);
     return answer.finally(() => {
       clearTimeout(mute);
       this.waiting.delete(id);

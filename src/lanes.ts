@@ -1,7 +1,4 @@
-/**
- * Lets few in at a time, in order of arrival. Work that queues for one and the same netlink socket anyway is done sooner for
- * the most part when it is not done in lock-step. Only for work that is sure to end.
- */
+/** Lets few in at a time, in order of arrival. Only for work that is sure to end. */
 export class Lanes {
   private readonly waiting: (() => void)[] = [];
   constructor(private free: number) {}
