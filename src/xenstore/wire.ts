@@ -202,6 +202,7 @@ export function parseStrings(payload: Uint8Array): string[] {
 /** The error's name in an ERROR reply. */
 export function parseErrorName(payload: Uint8Array): string {
   const name = parseStrings(payload)[0] ?? '';
+  if (name === 'EQUOTA') return 'ENOSPC'; // oxenstored's word for every quota (process.ml)
   return ERROR_NAMES.has(name) ? name : 'EINVAL';
 }
 

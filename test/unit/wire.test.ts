@@ -138,6 +138,7 @@ describe('payloads', () => {
     ['ENOENT\0', 'ENOENT'],
     ['ENOENT', 'ENOENT'],
     ['EWEIRD\0', 'EINVAL'],
+    ['EQUOTA\0', 'ENOSPC'],
     ['', 'EINVAL'],
   ])('error name of %j', (payload, expected) => expect(parseErrorName(bytes(payload))).toBe(expected));
 
