@@ -15,9 +15,6 @@ import { KeyedLoop } from './keyed-loop.js';
 import { listBackends } from './reader.js';
 import { type Phase, Vif, type VifIo } from './vif.js';
 
-/** A vif that is in order is looked at this long after a change: once, not once for each of the change's echoes. */
-const SETTLE_MS = 200;
-
 export class Reconciler {
   private readonly vifs = new Map<KeyText, Vif>();
   /** By guest: when `state` or `online` of one of its vifs last changed. */
@@ -71,7 +68,8 @@ export class Reconciler {
   }
 
   private kick(text: KeyText): void {
-    if (this.vifs.get(text)?.settled) this.loop.kickLater(text, SETTLE_MS);
+    const settleMs = this.vifs.get(text)?.settleMs ?? 0;
+    if (settleMs > 0) this.loop.kickLater(text, settleMs);
     else void this.loop.kick(text);
   }
 
@@ -81,7 +79,7 @@ export class Reconciler {
     const next = await vif.look();
     if (next === 'forget') this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
-    return vif.settled ? SETTLE_MS : 0;
+    return vif.settleMs;
   }
 
   private newVif(key: BackendKey): Vif {

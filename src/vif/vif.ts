@@ -65,7 +65,7 @@ export class Vif {
   /** What it waits in, and since when: a new state gets new patience. */
   private waiting: { readonly state: number; readonly since: number } | undefined;
   /** The grace that runs before its directory goes. */
-  private departure: { readonly delayMs: number; readonly since: number } | undefined;
+  private departure: { readonly delayMs: number; readonly state: number; readonly since: number } | undefined;
   /** The next poll's or retry's delay. */
   private delayMs = FIRST_POLL_MS;
   /** Sentences that the log has already. */
@@ -77,9 +77,13 @@ export class Vif {
     private readonly guest: () => GuestActivity,
   ) {}
 
-  /** Whether a change need not be looked at before its echoes have passed. */
-  get settled(): boolean {
-    return this.phase === 'leaving' || (this.phase === 'connected' && this.backend !== undefined);
+  /**
+   * How long after a change the vif is looked at: once, not once for each of the change's echoes. A vif that leaves has its
+   * grace to wait for anyway, and dom0 and the kernel need xenstored for themselves then.
+   */
+  get settleMs(): number {
+    if (this.phase === 'leaving') return 500;
+    return this.phase === 'connected' && this.backend !== undefined ? 200 : 0;
   }
 
   /** What dom0 wrote once may have changed. */
@@ -105,6 +109,11 @@ export class Vif {
   }
 
   private async reconcile(): Promise<Next> {
+    if (this.departure !== undefined && performance.now() >= this.dueAt(this.departure)) {
+      const { state } = this.departure;
+      this.departure = undefined;
+      if ((await removeBackend(this.io.store, this.key, state)) !== 'changed') return this.forget();
+    }
     const [liveNodes, fixed] = await Promise.all([
       readLiveNodes(this.io.store, this.key),
       this.backend === undefined ? this.readFixed() : undefined,
@@ -223,11 +232,10 @@ export class Vif {
       return { againMs: LEAVING_POLL_MS };
     }
     this.enter('leaving');
-    if (this.departure?.delayMs !== delayMs) this.departure = { delayMs, since: performance.now() };
-    const restMs = this.dueAt(this.departure) - performance.now();
-    if (restMs > 0) return { againMs: restMs };
-    const result = await removeBackend(this.io.store, this.key, state);
-    return result === 'changed' ? { againMs: 0 } : this.forget();
+    if (this.departure?.delayMs !== delayMs || this.departure.state !== state) {
+      this.departure = { delayMs, state, since: performance.now() };
+    }
+    return { againMs: Math.max(0, this.dueAt(this.departure) - performance.now()) };
   }
 
   private dueAt({ delayMs, since }: { delayMs: number; since: number }): number {
