@@ -36,7 +36,11 @@ export class KeyedLoop<K extends string> {
     const present = this.timers.get(key);
     if (this.stopped || (present !== undefined && present.due <= due)) return;
     clearTimeout(present?.timer);
-    this.timers.set(key, { due, timer: setTimeout(() => void this.kick(key), delayMs) });
+    const fire = () => {
+      this.timers.delete(key); // also when it only asks a run under way for one more: a later delay must count again
+      void this.kick(key);
+    };
+    this.timers.set(key, { due, timer: setTimeout(fire, delayMs) });
   }
 
   /** No run starts any more; resolves when those under way have ended. */

@@ -63,12 +63,12 @@ function bridgePortChange(want: BridgeAttachment, { link, bridge }: Observed): L
 }
 
 /**
- * Whether an interface found under a vif's name is that vif's. Under a custom name it may still be the previous owner's
- * (a guest that reboots keeps its vifname): the device behind it decides, before Linux 5.14 the alias we gave it.
+ * Whether an interface found under one of a vif's names is that vif's. A custom name may be the previous owner's (a guest that
+ * reboots keeps its vifname), or one of the host's own: the device behind it decides, before Linux 5.14 our alias.
  */
 export function isOwnLink(want: BridgeAttachment, link: Link): boolean {
   if (link.parentDev !== '') return link.parentDev === want.parentDev;
-  return link.alias === '' || link.alias === want.kernelName;
+  return link.alias === want.kernelName || (link.alias === '' && link.ifname === want.kernelName);
 }
 
 /** One word or two per step, for the log. */

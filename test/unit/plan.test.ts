@@ -95,7 +95,7 @@ describe('vifname', () => {
     [false, { parentDev: 'vif-4-0' }],
     [true, { parentDev: '', alias: 'vif5.0' }],
     [false, { parentDev: '', alias: 'vif4.0' }],
-    [true, { parentDev: '', alias: '' }],
+    [false, { parentDev: '', alias: '' }], // a tunnel or VLAN of the host's own
   ])('ours is %s for a link named wan with %o', (ours, link) => {
     expect(isOwnLink(wanted(vifname), { ...attached, ifname: 'wan', ...link })).toBe(ours);
   });
