@@ -48,6 +48,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   } finally {
     monitor.stop();
     kernel.close();
+    await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
   }
 }
 
@@ -91,9 +92,7 @@ class Session {
 
   /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
   async run(): Promise<boolean> {
-    const stopped = new Promise<void>((resolve) =>
-      this.signal.addEventListener('abort', () => resolve(), { once: true }),
-    );
+    const stopped = aborted(this.signal);
     const timer = setInterval(() => this.scan(), SCAN_EVERY_MS);
     const working = this.start().then(
       () => true,
@@ -149,6 +148,12 @@ class Session {
     this.log.warn(`xenstored does not answer: ${(error as Error).message}`);
     if (this.signal.aborted) process.kill(process.pid, 'SIGKILL');
   }
+}
+
+/** Resolves when the signal comes; at once if it came while nobody listened. */
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 /** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */

@@ -43,7 +43,10 @@ export async function monitor(options: MonitorOptions): Promise<void> {
   const stop = () => void store.close().catch(() => process.kill(process.pid, 'SIGKILL'));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.stdout.on('error', stop); // the reader of the pipe has gone
-  await new Monitor(store, print).start();
+  await new Monitor(store, print).start().catch(async (error) => {
+    await store.close().catch(() => undefined); // or its open connection would keep the process
+    throw error;
+  });
   const reason = await store.closed;
   if (!hasCode(reason, 'ECANCELED')) throw reason;
 }

@@ -75,3 +75,17 @@ test('a run that has put all right lets a kick of meanwhile wait', async () => {
   await vi.advanceTimersByTimeAsync(1);
   expect(started).toEqual(['a', 'a']);
 });
+
+test('a delay that ends during a run does not swallow later ones', async () => {
+  const { loop, started, finish } = slowLoop(50);
+  void loop.kick('a');
+  loop.kickLater('a', 10);
+  await vi.advanceTimersByTimeAsync(20); // fires while the run is under way
+  await finish();
+  await vi.advanceTimersByTimeAsync(50);
+  expect(started).toEqual(['a', 'a']);
+  await finish();
+  loop.kickLater('a', 10);
+  await vi.advanceTimersByTimeAsync(10);
+  expect(started).toEqual(['a', 'a', 'a']);
+});
