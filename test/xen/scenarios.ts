@@ -154,20 +154,32 @@ export function missingBridgeScenario(lab: () => Lab): void {
   });
 }
 
+/**
+ * At once the guest may lose a race of its own: Linux writes state 6 into the new directory when it is not yet done with the old
+ * device (end of xenbus_dev_remove), and dom0 leaves it only some 40 ms. What vifd owes is there in either case.
+ */
 export function reattachScenario(lab: () => Lab): void {
-  test('(g) the same devid is detached and attached again at once, three times', async () => {
+  test('(g) the same devid is detached and attached again, at once and after the guest has seen it', async () => {
     const domid = await alphaWithOneVif(lab());
     await xl(lab(), `network-attach alpha ${vifSpec(11, 1)}`);
     await untilConnected(lab(), domid, [0, 1]);
-    for (let round = 0; round < 3; round++) {
+    for (const [round, pause] of [0, 0, 0, 3, 3].entries()) {
+      const vif = vifSpec(11, 0x20 + round);
       const out = await lab().must(
-        `xl network-detach alpha 1 && xl network-attach alpha ${vifSpec(11, 0x20 + round)}`,
+        `xl network-detach alpha 1 && sleep ${pause} && xl network-attach alpha ${vif}`,
         90_000,
       );
       expect(out).not.toMatch(/error/i);
-      await untilConnected(lab(), domid, [0, 1]);
-      expect((await storeVifs(lab(), domid)).get(1)?.mac).toBe(`00:16:3e:77:0b:${(0x20 + round).toString(16)}`);
+      await lab().until(
+        `vif ${domid}/1 of round ${round} attached`,
+        async () => {
+          const now = (await storeVifs(lab(), domid)).get(1);
+          return now?.mac === `00:16:3e:77:0b:${(0x20 + round).toString(16)}` && now['hotplug-status'] === 'connected';
+        },
+        30_000,
+      );
       expect((await links(lab())).get(`vif${domid}.1`)).toMatchObject({ master: 'br0', txqlen: 1000 });
+      if (pause > 0) await untilConnected(lab(), domid, [0, 1]);
     }
     await xl(lab(), 'network-detach alpha 1');
     await untilGone(lab(), domid, 1);
