@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
+import { Lanes } from './lanes.js';
 import { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
@@ -25,6 +26,11 @@ export interface AgentOptions {
 
 /** xenstored drops events of a domain that does not read for 20 s (contract 5.3); this finds what was lost. */
 const SCAN_EVERY_MS = 20_000;
+/**
+ * All queue for one netlink socket anyway; in lock-step every vif would be the last. Measured for 16 vifs at once: 22 ms
+ * until the median vif is connected when all go side by side, 12 ms so.
+ */
+const ATTACHING_AT_ONCE = 4;
 const FIRST_RECONNECT_MS = 200;
 const LAST_RECONNECT_MS = 10_000;
 
@@ -86,7 +92,9 @@ class Session {
 
   static async open(store: XenstoreClient, kernel: Kernel, { config, log, signal }: AgentOptions): Promise<Session> {
     const domid = await store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
-    const reconciler = new Reconciler({ store, kernel, config, log, privileged: domid === '0' });
+    const privileged = domid === undefined || domid === '0'; // in doubt the careful way
+    const attaching = new Lanes(ATTACHING_AT_ONCE);
+    const reconciler = new Reconciler({ store, kernel, config, log, privileged, attaching });
     return new Session(store, reconciler, log, signal);
   }
 
@@ -120,10 +128,12 @@ class Session {
   }
 
   private async watch(): Promise<void> {
+    let first = true; // the one that each watch starts with; start() scans
     try {
       await this.store.watch(BACKEND_ROOT, ({ path }) => {
-        if (path === BACKEND_ROOT) this.scan();
-        else this.reconciler.onStoreEvent(path);
+        if (path !== BACKEND_ROOT) this.reconciler.onStoreEvent(path);
+        else if (!first) this.scan();
+        first = false;
       });
     } catch (error) {
       if (!hasCode(error, 'E2BIG', 'ENOSPC')) throw error;

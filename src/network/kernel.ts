@@ -10,6 +10,7 @@ import {
 } from './ethtool.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
 import {
+  describeChange,
   encodeDeleteAddress,
   encodeGetAddresses,
   encodeGetLink,
@@ -52,7 +53,9 @@ export class Kernel implements KernelNetwork {
    */
   async prepare(): Promise<void> {
     const lo = await this.getLink('lo');
-    if (lo !== undefined) await Promise.all([this.listAddresses(lo.ifindex), this.getWantedFeatures(lo)]);
+    // Without an ethtool family a vif says so, where it is needed.
+    const features = async (link: Link) => void (await this.getWantedFeatures(link).catch(() => undefined));
+    if (lo !== undefined) await Promise.all([this.listAddresses(lo.ifindex), features(lo)]);
   }
 
   close(): void {
@@ -76,13 +79,7 @@ export class Kernel implements KernelNetwork {
   }
 
   async setLink({ ifindex, ifname }: LinkName, change: LinkChange): Promise<void> {
-    await this.ask(
-      `set ${Object.keys(change).join(',')} of`,
-      ifname,
-      RTM_SETLINK,
-      encodeSetLink(ifindex, change),
-      'ack',
-    );
+    await this.ask(`set ${describeChange(change)} of`, ifname, RTM_SETLINK, encodeSetLink(ifindex, change), 'ack');
   }
 
   async listAddresses(ifindex: number): Promise<LinkAddress[]> {

@@ -28,7 +28,6 @@ const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_AF_SPEC = 26;
 const IFLA_EXT_MASK = 29;
-const IFLA_CARRIER = 33;
 const IFLA_PARENT_DEV_NAME = 56;
 const IFLA_INFO_KIND = 1;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
@@ -56,7 +55,6 @@ export interface Link {
   readonly txqlen: number;
   /** ifindex of the bridge or bond it is a port of; 0 for none. */
   readonly master: number;
-  readonly carrier: boolean;
   /** `bridge`, `veth`, `vlan` ...; empty for hardware and for xen-netback. */
   readonly kind: string;
   readonly alias: string;
@@ -77,6 +75,12 @@ export interface LinkChange {
   readonly addrGenMode?: number;
   readonly up?: boolean;
 }
+
+/** `mtu=1400 master=3`, for people. */
+export const describeChange = (change: LinkChange): string =>
+  Object.entries(change)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ');
 
 /** An address as the kernel knows it, kept whole so that the very same one can be removed. */
 export interface LinkAddress {
@@ -102,7 +106,10 @@ export function encodeGetLink(ifname?: string): Uint8Array {
   return join(ifinfomsg(0, 0, 0), encodeAttributes(attributes));
 }
 
-/** RTM_SETLINK. The kernel applies name, address, mtu and queue length before the master; the flags last or before it. */
+/**
+ * RTM_SETLINK. Whatever the order here, the kernel applies address, MTU and name before the master, and queue length and
+ * IPv6 part after it; the flags before the master, since Linux 6.2 after it (do_setlink).
+ */
 export function encodeSetLink(ifindex: number, change: LinkChange): Uint8Array {
   const attributes: Attribute[] = [];
   if (change.ifname !== undefined) attributes.push([IFLA_IFNAME, change.ifname]);
@@ -133,7 +140,6 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     mtu: attributeU32(attributes, IFLA_MTU) ?? 0,
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,
     master: attributeU32(attributes, IFLA_MASTER) ?? 0,
-    carrier: attributes.get(IFLA_CARRIER)?.[0] === 1,
     kind: kind === undefined ? '' : bytesString(kind),
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',

@@ -181,7 +181,7 @@ export class Toolstack {
   }
 
   /** libxl__device_generic_add: /libxl first, then the frontend, then the backend, in this order of nodes. */
-  private async writeVif(tx: StoreOperations, vif: Vif): Promise<void> {
+  async writeVif(tx: StoreOperations, vif: Vif): Promise<void> {
     const { domid, backendDomid } = vif;
     const [own, front, back] = [libxlDir(vif), frontendDir(vif), backendDir(vif)];
     const nodes = backendNodes(vif, this.xenMinor);

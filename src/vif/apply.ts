@@ -1,32 +1,25 @@
 /** EDGE: carries the steps of a plan out, in order; the first that fails ends it with the kernel's reason. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Step } from './plan.js';
 
-/** Transient answers: EBUSY when several vifs appear at once (contract 10.6), EEXIST while a name's old holder goes. */
-const RETRY_AFTER_MS = [2, 10, 50, 200];
-
-/** Resolves with warnings: what the kernel refused without harm. Rejects with NetlinkError. */
-export async function applySteps(steps: readonly Step[], kernel: KernelNetwork): Promise<string[]> {
-  const warnings: string[] = [];
-  for (const step of steps) {
-    const warning = await retryTransient(() => applyStep(step, kernel));
-    if (warning !== undefined) warnings.push(warning);
-  }
-  return warnings;
+export interface Applied {
+  /** The steps that took effect. */
+  readonly done: readonly Step[];
+  /** What the kernel refused without harm. */
+  readonly warnings: string[];
 }
 
-async function retryTransient<T>(attempt: () => Promise<T>): Promise<T> {
-  for (const waitMs of RETRY_AFTER_MS) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!hasCode(error, 'EBUSY', 'EEXIST')) throw error;
-      await sleep(waitMs);
-    }
+/** Rejects with NetlinkError. */
+export async function applySteps(steps: readonly Step[], kernel: KernelNetwork): Promise<Applied> {
+  const done: Step[] = [];
+  const warnings: string[] = [];
+  for (const step of steps) {
+    const warning = await applyStep(step, kernel);
+    if (warning === undefined) done.push(step);
+    else warnings.push(warning);
   }
-  return attempt();
+  return { done, warnings };
 }
 
 async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | undefined> {

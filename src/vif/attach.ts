@@ -1,6 +1,5 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
-
-import { Lanes } from '../lanes.js';
+import { hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
 import { type FoundBridge, findBridge, findLink } from './observe.js';
@@ -10,7 +9,7 @@ import type { Attachment } from './policy.js';
 export interface Attached {
   /** The bridge's name. */
   readonly bridge: string;
-  /** Bytes; what the guest should use. */
+  /** Bytes; what is in force, and what the guest should use. */
   readonly mtu: number;
   /** What was done; empty when all was in place. */
   readonly steps: readonly Step[];
@@ -19,31 +18,40 @@ export interface Attached {
 
 /** What the caller knows already, to spare the kernel a question. */
 export interface Known {
-  /** Found a moment ago; if it is gone meanwhile, the kernel says ENODEV. */
+  /** Found a moment ago. */
   readonly bridge?: FoundBridge | undefined;
   /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
   readonly fresh?: boolean;
+  /** The interface is overdue: look for it under names that are not its own. */
+  readonly overdue?: boolean;
 }
-
-/**
- * All queue for one netlink socket anyway; in lock-step every vif would be the last. Measured for 16 vifs at once: 22 ms until the median vif is connected when all go side by side, 12 ms so.
- */
-const lanes = new Lanes(4);
 
 /** Undefined while netback has not made the interface. Rejects with AttachError or NetlinkError. */
-export function attach(want: Attachment, kernel: KernelNetwork, known: Known = {}): Promise<Attached | undefined> {
-  return lanes.run(() => attachNow(want, kernel, known));
+export async function attach(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
+  try {
+    return await attachOnce(want, kernel, known);
+  } catch (error) {
+    // A bridge that has been made anew since it was found: for the master's old index the kernel says EINVAL.
+    if (!hasCode(error, 'EINVAL')) throw error;
+    return attachOnce(want, kernel, { ...known, bridge: undefined });
+  }
 }
 
-async function attachNow(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
-  const [link, bridge] = await Promise.all([findLink(want, kernel), known.bridge ?? findBridge(want.bridge, kernel)]);
+async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
+  const [link, bridge] = await Promise.all([
+    findLink(want, kernel, known.overdue),
+    known.bridge ?? findBridge(want.bridge, kernel),
+  ]);
   if (link === undefined) return undefined;
   const [addresses, features] = await Promise.all([
     kernel.listAddresses(link.ifindex),
-    known.fresh ? undefined : kernel.getWantedFeatures(link),
+    known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
   ]);
-  const steps = planBridge(want, { link, addresses, features, bridge: bridge.link });
-  const warnings = await applySteps(steps, kernel);
+  const { done, warnings } = await applySteps(
+    planBridge(want, { link, addresses, features, bridge: bridge.link }),
+    kernel,
+  );
   if (bridge.warning !== undefined) warnings.push(bridge.warning);
-  return { bridge: bridge.link.ifname, mtu: want.mtu ?? bridge.link.mtu, steps, warnings };
+  const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
+  return { bridge: bridge.link.ifname, mtu, steps: done, warnings };
 }

@@ -43,6 +43,8 @@ export interface VifBackend {
   readonly vlan: string | undefined;
   /** netback's own rate limit: bytes in every so many microseconds. */
   readonly rate: { readonly bytes: number; readonly usec: number } | undefined;
+  /** What is wrong with values that bridge mode does not use: worth a warning, no reason to leave the guest without a network. */
+  readonly complaints: readonly string[];
 }
 
 /** What changes while the vif lives. `undefined` state: the directory is gone, or not written yet. */
@@ -88,6 +90,16 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     required(nodes, name, parse, expected);
   const maybe = <T>(name: string, parse: (text: string) => T | undefined, expected: string) =>
     optional(nodes, name, parse, expected);
+  const complaints: string[] = [];
+  const unused = <T>(name: string, parse: (text: string) => T | undefined, expected: string) => {
+    try {
+      return optional(nodes, name, parse, expected);
+    } catch (error) {
+      if (!(error instanceof NodeError)) throw error;
+      complaints.push(`${error.message}; left out, since bridge mode does not use it`);
+      return undefined;
+    }
+  };
   const frontend = frontendDir(key);
   own('frontend', (text) => (text === frontend ? text : undefined), `"${frontend}"`);
   own(
@@ -103,19 +115,21 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     mac: maybe('mac', parseMac, 'a MAC address such as 00:16:3e:01:02:03'),
     bridge: maybe('bridge', parseIfname, IFNAME_RULE),
     vifname: maybe('vifname', parseIfname, IFNAME_RULE),
-    gatewaydev: maybe('gatewaydev', parseIfname, IFNAME_RULE),
+    gatewaydev: unused('gatewaydev', parseIfname, IFNAME_RULE),
     mtu: maybe('mtu', parseMtu, 'a number of bytes from 68 to 65517'),
-    ip: maybe('ip', parseAddresses, 'IPv4 or IPv6 addresses or prefixes, separated by spaces') ?? [],
-    vlan: maybe('vlan', parseVlan, 'a list such as 10p/20/30-40'),
-    rate: maybe('rate', parseRate, '<bytes>,<microseconds>'),
+    ip: unused('ip', parseAddresses, 'IPv4 or IPv6 addresses or prefixes, separated by spaces') ?? [],
+    vlan: unused('vlan', parseVlan, 'a list such as 10p/20/30-40'),
+    rate: unused('rate', parseRate, '<bytes>,<microseconds>'),
+    complaints,
   };
 }
 
 /** The live part. Throws NodeError for a state or an online that Xen cannot have written. */
 export function parseLive(nodes: RawNodes): VifLive {
+  const state = optional(nodes, 'state', (text) => parseId(text, 9), 'a XenbusState from 0 to 8');
   return {
-    state: optional(nodes, 'state', (text) => parseId(text, 9), 'a XenbusState from 0 to 8'),
-    online: optional(nodes, 'online', parseOnline, '"0" or "1"') ?? false,
+    state,
+    online: state !== undefined && required(nodes, 'online', parseOnline, '"0" or "1"'),
     hotplugStatus: nodes.get('hotplug-status'),
     hotplugError: nodes.get('hotplug-error'),
   };

@@ -25,7 +25,7 @@ export async function writeConnected(
 ): Promise<boolean> {
   if (told.hotplugStatus === 'connected' && told.hotplugError === undefined) return true;
   const dir = backendDir(key);
-  return ifPresent(async () => {
+  return ifPresent(store, key, async () => {
     if (told.hotplugError === undefined && !privileged) return store.write(`${dir}/hotplug-status`, 'connected');
     return store.transaction(async (tx) => {
       await tx.read(`${dir}/state`);
@@ -45,11 +45,17 @@ export async function writeError(
   const text = errorText(message);
   if (told.hotplugStatus === 'error' && told.hotplugError === text) return true;
   const dir = backendDir(key);
-  return ifPresent(() =>
+  const write = (withText: boolean) =>
     store.transaction(async (tx) => {
       await tx.read(`${dir}/state`);
-      await tx.write(`${dir}/hotplug-error`, text);
+      if (withText) await tx.write(`${dir}/hotplug-error`, text);
       await tx.write(`${dir}/hotplug-status`, 'error');
+    });
+  return ifPresent(store, key, () =>
+    write(true).catch((error) => {
+      // With the node quota used up nothing can be created, but dom0 has made hotplug-status (contract 5.4).
+      if (!hasCode(error, 'ENOSPC')) throw error;
+      return write(false);
     }),
   );
 }
@@ -67,12 +73,13 @@ async function removeNode(tx: StoreOperations, path: string): Promise<void> {
 }
 
 /** A directory that vanished between two steps: reading says ENOENT, writing EACCES, since its parent is not ours. */
-async function ifPresent(write: () => Promise<void>): Promise<boolean> {
+async function ifPresent(store: XenstoreClient, key: BackendKey, write: () => Promise<void>): Promise<boolean> {
   try {
     await write();
     return true;
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'EACCES')) return false;
+    if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
+    if ((await store.readOptional(`${backendDir(key)}/state`)) === undefined) return false;
     throw error;
   }
 }

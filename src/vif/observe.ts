@@ -4,16 +4,23 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { Ifname } from './backend.js';
 import { isOwnLink } from './plan.js';
-import type { BridgeAttachment } from './policy.js';
+import { type BridgeAttachment, oldBridgeName } from './policy.js';
 
-/** The vif's interface, under its own name or still under netback's; undefined while there is none. */
-export async function findLink(want: BridgeAttachment, kernel: KernelNetwork): Promise<Link | undefined> {
+/**
+ * The vif's interface, under its own name or still under netback's; undefined while there is none. `everywhere` also finds
+ * it where another program has renamed it.
+ */
+export async function findLink(
+  want: BridgeAttachment,
+  kernel: KernelNetwork,
+  everywhere = false,
+): Promise<Link | undefined> {
   const names = new Set([want.kernelName, want.ifname]);
   for (const name of names) {
     const link = await kernel.getLink(name);
     if (link !== undefined && isOwnLink(want, link)) return link;
   }
-  return undefined;
+  return everywhere ? (await kernel.listLinks()).find((link) => isOwnLink(want, link)) : undefined;
 }
 
 export interface FoundBridge {
@@ -32,19 +39,8 @@ export async function findBridge(name: Ifname | undefined, kernel: KernelNetwork
   throw new AttachError('ENOTBRIDGE', `"${name}" is ${what}, not a bridge`, await bridgesHere(kernel));
 }
 
-/** Whether an interface of this name could be the bridge, by the rule of findBridge. */
-export function mayServe(bridge: Ifname | undefined, ifname: string): boolean {
-  return bridge === undefined || bridge === ifname || renamed(bridge) === ifname;
-}
-
-/** `ethN` for `xenbrN`: xend renamed cards so, and vif-bridge still accepts it. */
-function renamed(bridge: Ifname): string | undefined {
-  const number = /^xenbr([0-9]+)$/.exec(bridge)?.[1];
-  return number === undefined ? undefined : `eth${number}`;
-}
-
 async function renamedBridge(name: Ifname, kernel: KernelNetwork): Promise<FoundBridge> {
-  const other = renamed(name);
+  const other = oldBridgeName(name);
   const link = other === undefined ? undefined : await kernel.getLink(other);
   if (link?.kind === 'bridge') {
     return {

@@ -1,6 +1,12 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
 import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
-import { ADDR_GEN_MODE_NONE, type Link, type LinkAddress, type LinkChange } from '../network/rtnetlink.js';
+import {
+  ADDR_GEN_MODE_NONE,
+  describeChange,
+  type Link,
+  type LinkAddress,
+  type LinkChange,
+} from '../network/rtnetlink.js';
 import type { BridgeAttachment } from './policy.js';
 
 /** The kernel's side of a vif, read in one go. */
@@ -36,7 +42,7 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
     steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
   }
   for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
-  const mtu = want.mtu ?? seen.bridge.mtu;
+  const mtu = wantedMtu(want, seen);
   if (link.mtu !== mtu) steps.push({ do: 'set-mtu', link, mtu });
   const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => seen.features?.has(name) ?? true) : [];
   if (names.length > 0) steps.push({ do: 'clear-features', link, names });
@@ -44,6 +50,14 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
+}
+
+/**
+ * Without an MTU of its own a vif takes the bridge's when it joins, and then keeps what it has: the bridge's follows its smallest
+ * port's, and one guest with small packets must not drag its neighbours along.
+ */
+function wantedMtu(want: BridgeAttachment, { link, bridge }: Observed): number {
+  return want.mtu ?? (link.master === bridge.ifindex ? link.mtu : bridge.mtu);
 }
 
 /** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */
@@ -75,9 +89,7 @@ export function isOwnLink(want: BridgeAttachment, link: Link): boolean {
 export function describeStep(step: Step): string {
   switch (step.do) {
     case 'set-link':
-      return Object.entries(step.change)
-        .map(([name, value]) => `${name}=${value}`)
-        .join(' ');
+      return describeChange(step.change);
     case 'set-mtu':
       return `mtu=${step.mtu}`;
     case 'delete-address':

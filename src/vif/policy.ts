@@ -11,7 +11,7 @@ export interface BridgeAttachment {
   readonly ifname: Ifname;
   /** Undefined: vif-bridge's default, the first bridge there is. */
   readonly bridge: Ifname | undefined;
-  /** Bytes; undefined: as the bridge. */
+  /** Bytes; undefined: as the bridge when the vif joins it. */
   readonly mtu: number | undefined;
   /** Packets. */
   readonly txqlen: number;
@@ -39,4 +39,15 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
   };
+}
+
+/** `ethN` for `xenbrN`: xend renamed cards so, and vif-bridge still accepts it where there is no such bridge. */
+export function oldBridgeName(bridge: Ifname): string | undefined {
+  const number = /^xenbr([0-9]+)$/.exec(bridge)?.[1];
+  return number === undefined ? undefined : `eth${number}`;
+}
+
+/** Whether an interface of this name could be the bridge that is wanted; undefined: any. */
+export function mayServe(bridge: Ifname | undefined, ifname: string): boolean {
+  return bridge === undefined || bridge === ifname || oldBridgeName(bridge) === ifname;
 }

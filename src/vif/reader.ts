@@ -1,19 +1,30 @@
-/** EDGE: reads a vif's directories from xenstore into raw values. */
+/** EDGE: reads a vif's backend directory from xenstore into raw values. */
 import { hasCode } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import { BACKEND_ROOT, type BackendKey, backendDir, frontendDir, parseDevid, parseDomid } from '../xenstore/paths.js';
+import {
+  BACKEND_ROOT,
+  type BackendKey,
+  backendDir,
+  kernelErrorDir,
+  parseDevid,
+  parseDomid,
+} from '../xenstore/paths.js';
 import { FIXED_NODES, LIVE_NODES, type RawNodes } from './backend.js';
 
-/** All vifs that have a directory, in whatever condition. */
-export async function listBackends(store: XenstoreClient): Promise<BackendKey[]> {
-  const domids = (await childrenOf(store, BACKEND_ROOT)).flatMap((name) => parseDomid(name) ?? []);
-  const keys = await Promise.all(
-    domids.map(async (domid) => {
-      const names = await childrenOf(store, `${BACKEND_ROOT}/${domid}`);
-      return names.flatMap((name) => parseDevid(name) ?? []).map((devid) => ({ domid, devid }));
-    }),
-  );
-  return keys.flat();
+/** All vifs that have a directory, in whatever condition; `onIgnored` gets the path of each that cannot be a vif's. */
+export async function listBackends(
+  store: XenstoreClient,
+  onIgnored: (path: string) => void = () => {},
+): Promise<BackendKey[]> {
+  const keys: BackendKey[] = [];
+  for (const guest of await childrenOf(store, BACKEND_ROOT)) {
+    for (const device of await childrenOf(store, `${BACKEND_ROOT}/${guest}`)) {
+      const [domid, devid] = [parseDomid(guest), parseDevid(device)];
+      if (domid === undefined || devid === undefined) onIgnored(`${BACKEND_ROOT}/${guest}/${device}`);
+      else keys.push({ domid, devid });
+    }
+  }
+  return keys;
 }
 
 /** The nodes that change while the vif lives; those that are missing are absent. */
@@ -31,14 +42,9 @@ export async function readFixedNodes(store: XenstoreClient, key: BackendKey): Pr
   );
 }
 
-/** A node of the guest's directory; undefined when it cannot be read, as after the guest's end. */
-export function readFrontendNode(store: XenstoreClient, key: BackendKey, name: string): Promise<string | undefined> {
-  return store.readOptional(`${frontendDir(key)}/${name}`);
-}
-
-/** What the kernel's xenbus_dev_fatal() or xenbus_dev_error() left about this vif, where dom0 made the `error` directory. */
+/** What the kernel's xenbus_dev_fatal() or xenbus_dev_error() left about this vif. */
 export function readKernelError(store: XenstoreClient, key: BackendKey): Promise<string | undefined> {
-  return store.readOptional(`error/${backendDir(key)}/error`);
+  return store.readOptional(`${kernelErrorDir(key)}/error`);
 }
 
 async function readNodes(store: XenstoreClient, dir: string, names: readonly string[]): Promise<RawNodes> {

@@ -2,6 +2,7 @@
  * Keeps every vif as dom0 asked for it. Events, scans, retries and link changes all end in the same call: look at this
  * vif. What an event says besides its place is dropped.
  */
+import { printable } from '../errors.js';
 import {
   BACKEND_ROOT,
   type BackendKey,
@@ -19,12 +20,15 @@ export class Reconciler {
   private readonly vifs = new Map<KeyText, Vif>();
   /** By guest: when `state` or `online` of one of its vifs last changed. */
   private readonly changedAt = new Map<number, number>();
+  /** Paths that the log has already. */
+  private readonly ignored = new Set<string>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
   constructor(private readonly io: VifIo) {}
 
   /** Looks at every vif that is or was there; resolves when that is done. Rejects when xenstore cannot be listed. */
   async scan(): Promise<void> {
-    const listed = (await listBackends(this.io.store)).map(keyText);
+    const listed = (await listBackends(this.io.store, (path) => this.sayIgnored(path))).map(keyText);
+    for (const vif of this.vifs.values()) vif.dropBackend(); // the event that would have said so may be lost
     await Promise.all([...new Set([...listed, ...this.vifs.keys()])].map((text) => this.loop.kick(text)));
   }
 
@@ -35,7 +39,11 @@ export class Reconciler {
     const { key, node } = place;
     if (!isLiveNode(node) && !isFixedNode(node) && node !== '') return; // one of netback's feature nodes
     if (node === 'state' || node === 'online') this.changedAt.set(key.domid, performance.now());
-    if (!isLiveNode(node)) this.vifs.get(keyText(key))?.dropBackend();
+    const vif = this.vifs.get(keyText(key));
+    // Only vifd writes these two of a vif that is not connected.
+    if (node.startsWith('hotplug-') && vif?.phase !== 'connected') return;
+    if (node === '') vif?.restart();
+    else if (!isLiveNode(node)) vif?.dropBackend();
     this.kick(keyText(key));
   }
 
@@ -83,17 +91,26 @@ export class Reconciler {
   }
 
   private newVif(key: BackendKey): Vif {
-    return new Vif(key, this.io, () => ({ changedAt: this.changedAt.get(key.domid), vifs: this.vifsOf(key.domid) }));
+    const { domid } = key;
+    const leaving = (vif: Vif) => vif.phase === 'leaving';
+    return new Vif(key, this.io, () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) }));
   }
 
   private forget(text: KeyText, { key }: Vif): void {
     this.vifs.delete(text);
-    if (this.vifsOf(key.domid) === 0) this.changedAt.delete(key.domid);
+    if (this.count(key.domid) === 0) this.changedAt.delete(key.domid);
   }
 
-  private vifsOf(domid: number): number {
+  /** How many vifs of this guest are such. */
+  private count(domid: number, such: (vif: Vif) => boolean = () => true): number {
     let count = 0;
-    for (const { key } of this.vifs.values()) if (key.domid === domid) count++;
+    for (const vif of this.vifs.values()) if (vif.key.domid === domid && such(vif)) count++;
     return count;
+  }
+
+  private sayIgnored(path: string): void {
+    if (this.ignored.has(path)) return;
+    this.ignored.add(path);
+    this.io.log.warn(`${printable(path)} is no vif and is left alone: ids are decimal numbers without leading zeros`);
   }
 }

@@ -1,28 +1,7 @@
-/**
- * When a vif's backend directory has to go, and removing it. dom0 waits 10 s for that (LIBXL_DESTROY_TIMEOUT), and it
- * fails just as well when the directory goes before dom0 has read `state` 6 there (contract 2.3, 10.4).
- */
+/** Removing a vif's backend directory; when it is time for that is departure.ts's matter. */
 import { hasCode } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import { type BackendKey, backendDir } from '../xenstore/paths.js';
-
-/**
- * How long all vifs of the guest must have been quiet before the first of them goes, and how much longer for each further one. As
- * long as dom0 or the kernel is at work on them, `state` and `online` change; then dom0 still has its events to read, one
- * after the other. A fixed second for each was too short on a slow host with 16 vifs.
- */
-export const GRACE_MS = 1_000;
-export const GRACE_PER_VIF_MS = 100;
-/**
- * The longest that a vif waits for its neighbours. dom0's 10 s for the directory begin when it has seen `state` 6; of 16 vifs
- * under emulation it had not seen the first one's after 5 s.
- */
-export const GRACE_MAX_MS = 8_000;
-/**
- * For a vif whose guest's directory and interface are both gone although dom0 has not finished its part: a backend stuck
- * in Closing, a guest that removed its own directory. Still within dom0's 10 s.
- */
-export const STUCK_GRACE_MS = 6_000;
+import { type BackendKey, backendDir, kernelErrorDir } from '../xenstore/paths.js';
 
 /**
  * Removes the leaf directory if its `state` is still as it was when that was decided; in one transaction, so that a vif which
@@ -45,4 +24,11 @@ export async function removeBackend(
     if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
     return (await store.readOptional(`${dir}/state`)) === undefined ? 'gone' : Promise.reject(error);
   }
+}
+
+/** Removes what the kernel wrote of this vif's faults, or the next vif at the same place would be blamed for them. */
+export async function removeKernelError(store: XenstoreClient, key: BackendKey): Promise<void> {
+  await store.rm(kernelErrorDir(key)).catch((error) => {
+    if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
+  });
 }

@@ -10,18 +10,29 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.js';
 import { AttachError, ConnectionError, hasCode, XenstoreError } from '../errors.js';
+import type { Lanes } from '../lanes.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import { type BackendKey, frontendDir, keyText } from '../xenstore/paths.js';
+import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
-import { parseBackend, parseLive, type RawNodes, type VifBackend, type VifLive, XenbusState } from './backend.js';
-import { explainFailure, explainKernelError, type Failure } from './failure.js';
+import {
+  type Ifname,
+  parseBackend,
+  parseLive,
+  type RawNodes,
+  type VifBackend,
+  type VifLive,
+  XenbusState,
+} from './backend.js';
+import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
+import { explainFailure, explainKernelError } from './failure.js';
+import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
-import { type FoundBridge, findBridge, findLink, mayServe } from './observe.js';
-import { describeStep } from './plan.js';
-import { type Attachment, resolveAttachment } from './policy.js';
-import { readFixedNodes, readFrontendNode, readKernelError, readLiveNodes } from './reader.js';
-import { GRACE_MAX_MS, GRACE_MS, GRACE_PER_VIF_MS, removeBackend, STUCK_GRACE_MS } from './removal.js';
+import { type FoundBridge, findBridge, findLink } from './observe.js';
+import { type Attachment, mayServe, resolveAttachment } from './policy.js';
+import { readFixedNodes, readKernelError, readLiveNodes } from './reader.js';
+import { removeBackend, removeKernelError } from './removal.js';
+import { VifLog } from './vif-log.js';
 
 export interface VifIo {
   readonly store: XenstoreClient;
@@ -30,13 +41,8 @@ export interface VifIo {
   readonly log: Logger;
   /** In dom0, whose writes xenstore never refuses. */
   readonly privileged: boolean;
-}
-
-/** What dom0 has on its hands with this guest. */
-export interface GuestActivity {
-  /** When `state` or `online` of any of its vifs last changed, by performance.now(); absent: not since vifd runs. */
-  readonly changedAt?: number | undefined;
-  readonly vifs: number;
+  /** How many vifs may talk to the kernel at once. */
+  readonly attaching: Lanes;
 }
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
@@ -50,46 +56,59 @@ const FIRST_POLL_MS = 25;
 const LAST_POLL_MS = 400;
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
+/** Answers that pass: the interface went between two steps, several appear at once (contract 10.6), a name's old holder goes. */
+const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
 const LEAVING_POLL_MS = 1_000;
+/**
+ * How long after a change the vif is looked at: once, not once for each of the change's echoes. A vif that leaves has its
+ * grace to wait for anyway, and dom0 and the kernel need xenstored for themselves then.
+ */
+const SETTLE_MS: Record<Phase, number> = { new: 0, waiting: 0, connected: 200, failed: 50, leaving: 500 };
 
 export class Vif {
   phase: Phase = 'new';
-  private readonly firstSeen = performance.now();
   private backend: VifBackend | undefined;
+  /** Counts the calls of dropBackend(): what was read before one must not be kept. */
+  private drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
   private frontendMtu: string | undefined;
+  /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
+  private settledMtu: number | undefined;
   /** Found before `state` 2. */
   private preparedBridge: FoundBridge | undefined;
   /** What it waits in, and since when: a new state gets new patience. */
   private waiting: { readonly state: number; readonly since: number } | undefined;
-  /** The grace that runs before its directory goes. */
-  private departure: { readonly delayMs: number; readonly state: number; readonly since: number } | undefined;
+  private readonly departure: Departure;
   /** The next poll's or retry's delay. */
   private delayMs = FIRST_POLL_MS;
-  /** Sentences that the log has already. */
-  private readonly said = new Set<string>();
+  private readonly log: VifLog;
 
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
-    private readonly guest: () => GuestActivity,
-  ) {}
+    guest: () => GuestActivity,
+  ) {
+    this.departure = new Departure(guest);
+    this.log = new VifLog(key, io.log);
+  }
 
-  /**
-   * How long after a change the vif is looked at: once, not once for each of the change's echoes. A vif that leaves has its
-   * grace to wait for anyway, and dom0 and the kernel need xenstored for themselves then.
-   */
+  /** Milliseconds that a kick may wait. */
   get settleMs(): number {
-    if (this.phase === 'leaving') return 500;
-    return this.phase === 'connected' && this.backend !== undefined ? 200 : 0;
+    return this.phase === 'connected' && this.backend === undefined ? 0 : SETTLE_MS[this.phase];
   }
 
   /** What dom0 wrote once may have changed. */
   dropBackend(): void {
     this.backend = undefined;
-    if (this.phase === 'leaving') this.phase = 'new'; // the directory went, or is being made anew
+    this.drops++;
+  }
+
+  /** The directory went, or is being made anew. */
+  restart(): void {
+    this.dropBackend();
+    if (this.phase === 'leaving') this.phase = 'new';
   }
 
   /** Whether a change of this interface may be one for this vif. */
@@ -109,11 +128,8 @@ export class Vif {
   }
 
   private async reconcile(): Promise<Next> {
-    if (this.departure !== undefined && performance.now() >= this.dueAt(this.departure)) {
-      const { state } = this.departure;
-      this.departure = undefined;
-      if ((await removeBackend(this.io.store, this.key, state)) !== 'changed') return this.forget();
-    }
+    if (this.departure.isOver() && (await this.removed(XenbusState.Closed))) return this.forget();
+    const { drops } = this;
     const [liveNodes, fixed] = await Promise.all([
       readLiveNodes(this.io.store, this.key),
       this.backend === undefined ? this.readFixed() : undefined,
@@ -126,11 +142,12 @@ export class Vif {
     // Not the directory that was connected: made anew meanwhile, and the event is still to come or was lost.
     const stale = this.phase === 'connected' && live.hotplugStatus !== 'connected';
     const nodes = fixed ?? (stale ? await this.readFixed() : undefined);
-    if (nodes !== undefined) this.backend = parseBackend(this.key, nodes);
-    if (this.backend === undefined) return this.wait(live, live.state);
-    if (live.state <= XenbusState.Initialising) return this.prepare(this.backend, live, live.state);
+    const backend = nodes === undefined ? this.backend : parseBackend(this.key, nodes);
+    if (drops === this.drops) this.backend = backend;
+    if (backend === undefined) return this.wait(live, live.state); // dropped meanwhile; that kicked, too
+    if (live.state <= XenbusState.Initialising) return this.prepare(backend, live, live.state);
     if (isClosed(live.state)) await this.checkKernelError(live.state);
-    return this.bringUp(this.backend, live, live.state);
+    return this.bringUp(backend, live, live.state);
   }
 
   private async readFixed(): Promise<RawNodes> {
@@ -147,48 +164,41 @@ export class Vif {
   }
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
-    this.want = resolveAttachment(backend, this.io.config);
-    const { preparedBridge: bridge } = this;
+    const want = resolveAttachment(backend, this.io.config);
+    const same = want.mtu === this.want?.mtu && want.bridge === this.want?.bridge;
+    if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
+    this.want = want;
+    this.log.ifname = want.ifname;
+    const known = { bridge: this.preparedBridge, fresh: live.hotplugStatus !== 'connected', overdue: this.isOverdue() };
     this.preparedBridge = undefined; // good for one attempt
-    const attached = await attach(this.want, this.io.kernel, { bridge, fresh: live.hotplugStatus !== 'connected' });
+    const attached = await this.io.attaching.run(() =>
+      attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known),
+    );
     if (attached === undefined) return this.wait(live, state);
+    this.settledMtu = attached.mtu;
     await this.tellGuestMtu(attached.mtu);
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
-    this.reportConnected(backend, live, attached);
     this.waiting = undefined;
-    this.enter('connected');
+    if (this.phase === 'connected') this.log.repaired(attached);
+    else this.enterConnected(backend, live, attached);
+    for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
+    if (state === XenbusState.Connected) await this.closeKernelError();
     return 'rest';
   }
 
-  /** Best effort: before Xen 4.15 the node is missing or dom0's, and the guest may remove it at any time. */
+  private enterConnected(backend: VifBackend, live: VifLive, attached: Attached): void {
+    this.enter('connected');
+    this.log.clear();
+    this.log.connected(attached, live.hotplugStatus === 'connected');
+    if (backend.type === 'vif_ioemu')
+      this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
+  }
+
   private async tellGuestMtu(mtu: number): Promise<void> {
     if (this.frontendMtu === undefined || this.frontendMtu === String(mtu)) return;
     this.frontendMtu = String(mtu); // tried once
-    try {
-      await this.io.store.write(`${frontendDir(this.key)}/mtu`, String(mtu));
-    } catch (error) {
-      if (!hasCode(error, 'EACCES', 'ENOENT')) throw error;
-      this.log().debug(`the guest was not told its MTU of ${mtu}: its mtu node cannot be written`);
-    }
-  }
-
-  private reportConnected(backend: VifBackend, live: VifLive, { bridge, steps, warnings }: Attached): void {
-    for (const warning of warnings) this.sayOnce(warning, () => this.log({ bridge }).warn(warning));
-    const did = steps.map(describeStep);
-    const name = this.want?.ifname;
-    if (this.phase === 'connected') {
-      if (did.length > 0) this.log({ bridge, did }).warn(`repaired ${name} on ${bridge}: ${did.join(', ')}`);
-      return;
-    }
-    const ms = Math.round(10 * (performance.now() - this.firstSeen)) / 10;
-    const adopted = live.hotplugStatus === 'connected' && did.length === 0;
-    const sentence = adopted
-      ? `${name} is connected to ${bridge} already`
-      : `connected ${name} to ${bridge} in ${ms} ms`;
-    this.log({ bridge, did, ms }).info(sentence);
-    if (backend.type === 'vif_ioemu') {
-      this.log().debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
-    }
+    if (!(await writeFrontendMtu(this.io.store, this.key, mtu)))
+      this.log.debug(`the guest was not told its MTU of ${mtu}: its mtu node cannot be written`);
   }
 
   /** Nothing to do until netback moves; if it does not, that is the error. Polls too: the event may have been missed. */
@@ -201,9 +211,13 @@ export class Vif {
       this.waiting = { state, since: performance.now() };
       if (this.phase !== 'failed') this.enter('waiting');
     }
-    if (this.phase === 'failed' || performance.now() - this.waiting.since >= PATIENCE_MS)
-      await this.blameNetback(state);
+    if (this.isOverdue()) await this.blameNetback(state);
     return { againMs: this.nextDelay(LAST_POLL_MS) };
+  }
+
+  private isOverdue(): boolean {
+    if (this.phase === 'failed') return true;
+    return this.waiting !== undefined && performance.now() - this.waiting.since >= PATIENCE_MS;
   }
 
   private async blameNetback(state: number): Promise<never> {
@@ -222,60 +236,74 @@ export class Vif {
     if (text !== undefined) throw new AttachError('ENETBACK', gaveUp(state), explainKernelError(text));
   }
 
+  /** The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. */
+  private async closeKernelError(): Promise<void> {
+    const text = await readKernelError(this.io.store, this.key);
+    if (text === undefined) return;
+    this.log.warn(`it works now; of an earlier fault ${explainKernelError(text)}`);
+    await removeKernelError(this.io.store, this.key);
+  }
+
   /** What a vif on its way out needs; undefined for one that stays. */
-  private async depart(live: VifLive, state: number): Promise<Next | undefined> {
-    const delayMs = await this.departureDelay(live.online, state);
-    if (delayMs === undefined) {
-      this.departure = undefined;
-      if (live.online) return undefined;
+  private async depart({ online }: VifLive, state: number): Promise<Next | undefined> {
+    const reason = await this.reasonToLeave(online, state);
+    if (reason === undefined) {
+      this.departure.cancel();
+      if (online) return undefined;
       this.enter('leaving');
       return { againMs: LEAVING_POLL_MS };
     }
     this.enter('leaving');
-    if (this.departure?.delayMs !== delayMs || this.departure.state !== state) {
-      this.departure = { delayMs, state, since: performance.now() };
-    }
-    return { againMs: Math.max(0, this.dueAt(this.departure) - performance.now()) };
+    const againMs = this.departure.begin(reason, state);
+    return againMs === 0 && (await this.removed(state)) ? this.forget() : { againMs };
   }
 
-  private dueAt({ delayMs, since }: { delayMs: number; since: number }): number {
-    if (delayMs !== GRACE_MS) return since + delayMs;
-    const { changedAt = since, vifs } = this.guest();
-    return Math.min(changedAt + GRACE_MS + (vifs - 1) * GRACE_PER_VIF_MS, since + GRACE_MAX_MS);
-  }
-
-  /** The grace that this condition is given; undefined: the directory stays. */
-  private async departureDelay(online: boolean, state: number): Promise<number | undefined> {
+  /** Why the directory has to go; undefined: it stays. */
+  private async reasonToLeave(online: boolean, state: number): Promise<LeavingReason | undefined> {
     if (online && state !== XenbusState.Closed) return undefined;
-    if (!online && state === XenbusState.Closed) return GRACE_MS;
+    if (!online && state === XenbusState.Closed) return 'closed';
     const [frontendState, link] = await Promise.all([
       readFrontendNode(this.io.store, this.key, 'state'),
-      this.want === undefined ? undefined : findLink(this.want, this.io.kernel),
+      this.want === undefined ? this.io.kernel.getLink(this.likelyName) : findLink(this.want, this.io.kernel),
     ]);
-    return frontendState === undefined && link === undefined ? STUCK_GRACE_MS : undefined;
+    return frontendState === undefined && link === undefined ? 'abandoned' : undefined;
+  }
+
+  /** Netback's name for the interface while its `handle` has not been read, as after a restart; they never differ in practice. */
+  private get likelyName(): Ifname {
+    return `vif${this.key.domid}.${this.key.devid}` as Ifname;
+  }
+
+  /** False when dom0 has made the vif anew. */
+  private async removed(state: number): Promise<boolean> {
+    this.departure.cancel();
+    if ((await removeBackend(this.io.store, this.key, state)) === 'changed') return false;
+    await removeKernelError(this.io.store, this.key);
+    return true;
   }
 
   private async fail(error: unknown): Promise<Next> {
     if (error instanceof ConnectionError) return 'rest'; // the agent connects anew and looks at everything
-    if (hasCode(error, 'ENODEV') && this.mayBePassing()) return { againMs: FIRST_POLL_MS };
+    if (hasCode(error, ...PASSING) && this.mayBePassing()) return { againMs: FIRST_POLL_MS };
     const failure = explainFailure(error);
     if (error instanceof XenstoreError && error.code === 'ETIMEDOUT') {
-      this.sayFailure(failure); // nothing is known to be wrong with the vif, and nobody would take the word
+      this.log.failed(failure); // nothing is known to be wrong with the vif, and nobody would take the word
       return { againMs: LAST_POLL_MS };
     }
-    this.backend = undefined;
+    this.dropBackend();
+    this.settledMtu = undefined;
+    this.enter('failed'); // before the word is written: its echo is none of a failed vif's concerns
     try {
       if (!(await this.tellError(failure.message))) return this.forget();
     } catch (secondary) {
       if (secondary instanceof ConnectionError) return 'rest';
-      this.sayFailure(explainFailure(secondary));
+      this.log.failed(explainFailure(secondary));
     }
-    this.enter('failed');
-    this.sayFailure(failure);
+    this.log.failed(failure);
     return { againMs: this.nextDelay(LAST_RETRY_MS) };
   }
 
-  /** An interface that went between two steps: the guest left, or netback is late. The next look tells; unless it goes on. */
+  /** The next look tells; unless it goes on. */
   private mayBePassing(): boolean {
     this.waiting ??= { state: -1, since: performance.now() };
     return this.phase !== 'failed' && performance.now() - this.waiting.since < PATIENCE_MS;
@@ -290,23 +318,10 @@ export class Vif {
     return writeError(this.io.store, this.key, told, message);
   }
 
-  private sayFailure({ code, message, hint }: Failure): void {
-    const sentence = hint === '' ? message : `${message}; ${hint}`;
-    const name = this.want?.ifname ?? `vif ${keyText(this.key)}`;
-    this.sayOnce(sentence, () => this.log({ code }).error(`${name}: ${sentence}`));
-  }
-
-  private sayOnce(sentence: string, say: () => void): void {
-    if (this.said.has(sentence)) return;
-    this.said.add(sentence);
-    say();
-  }
-
   private enter(phase: Phase): void {
     if (this.phase === phase) return;
     this.phase = phase;
     this.delayMs = phase === 'failed' ? FIRST_RETRY_MS : FIRST_POLL_MS;
-    if (phase === 'connected') this.said.clear();
   }
 
   private nextDelay(limitMs: number): number {
@@ -316,12 +331,8 @@ export class Vif {
   }
 
   private forget(): Next {
-    if (this.want !== undefined) this.log().info(`${this.want.ifname} has left`);
+    this.log.left();
     return 'forget';
-  }
-
-  private log(more: object = {}): Logger {
-    return this.io.log.child({ ...this.key, ifname: this.want?.ifname, ...more });
   }
 }
 

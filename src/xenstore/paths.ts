@@ -29,6 +29,9 @@ export const backendDir = (key: BackendKey): string => `${BACKEND_ROOT}/${keyTex
 /** The vif's frontend directory. Computed, never read: the guest can write the pointers to it (contract 7.1). */
 export const frontendDir = ({ domid, devid }: BackendKey): string => `/local/domain/${domid}/device/vif/${devid}`;
 
+/** Where the kernel's xenbus_dev_error() writes of the vif, if dom0 has made the directory `error`. */
+export const kernelErrorDir = (key: BackendKey): string => `error/${backendDir(key)}`;
+
 /** A domain or device id in xenstore's canonical form: decimal, no sign, no leading zero. */
 export function parseId(text: string, limit: number): number | undefined {
   if (!/^(0|[1-9][0-9]{0,9})$/.test(text)) return undefined;

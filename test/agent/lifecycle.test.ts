@@ -230,7 +230,7 @@ describe('removal', () => {
 
   test('a vif that dom0 described badly leaves as well as any other', async () => {
     await world.start();
-    await world.host.createGuest(5, [{ bridge: 'br0', ip: 'nonsense' }]);
+    await world.host.createGuest(5, [{ bridge: 'br0', nodes: { mtu: 'nonsense' } }]);
     await world.until(5, 0, 'hotplug-status', 'error');
     expect(await world.host.detachVif(5, 0)).toMatchObject({ ok: true, errors: [] });
   });

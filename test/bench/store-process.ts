@@ -44,7 +44,7 @@ async function start(directory: string, driverDomains: readonly number[]): Promi
 /** What libxl writes before it waits for `state` 2: the waiting itself would only take time from the store. */
 async function create(group: Group): Promise<void> {
   await toolstack.createDomain({ domid: group.domid, name: `guest${group.domid}` });
-  for (const vif of vifs(group)) await dom0.transaction((tx) => toolstack['writeVif'](tx, vif));
+  for (const vif of vifs(group)) await dom0.transaction((tx) => toolstack.writeVif(tx, vif));
 }
 
 /** `state` 2 of all vifs of the group, in one transaction of the driver domain's kernel. */

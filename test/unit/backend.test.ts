@@ -46,6 +46,7 @@ test('what libxl writes becomes one typed value', () => {
     ip: ['192.0.2.7', '2001:db8::7/64'],
     vlan: '10p/20/30-40',
     rate: { bytes: 125000, usec: 50000 },
+    complaints: [],
   });
 });
 
@@ -100,23 +101,11 @@ describe('a value that cannot be accepted is an error that names node, value and
     ['vifname', 'wan%d'],
     ['vifname', '.'],
     ['vifname', 'wän'],
-    ['gatewaydev', 'eth0/../x'],
     ['mtu', '67'],
     ['mtu', '65518'],
     ['mtu', '1500.0'],
     ['mtu', '01500'],
     ['mtu', '1e3'],
-    ['ip', '192.0.2.300'],
-    ['ip', '-A INPUT'],
-    ['ip', '192.0.2.1/33'],
-    ['ip', '2001:db8::/129'],
-    ['ip', 'fe80::1%eth0'],
-    ['ip', '192.0.2.1;reboot'],
-    ['ip', '192.0.2.1/24/24'],
-    ['vlan', '10;20'],
-    ['rate', '125000'],
-    ['rate', '1,2,3'],
-    ['rate', '-1,5'],
   ];
   test.each(table)('%s = %j', (node, value) => {
     const attempt = () => parse({ [node]: value });
@@ -141,6 +130,27 @@ describe('a value that cannot be accepted is an error that names node, value and
   });
 });
 
+describe('a value that bridge mode does not use is a complaint, not an error', () => {
+  test.each([
+    ['gatewaydev', 'eth0/../x'],
+    ['ip', '192.0.2.300'],
+    ['ip', '-A INPUT'],
+    ['ip', '192.0.2.1/33'],
+    ['ip', '2001:db8::/129'],
+    ['ip', 'fe80::1%eth0'],
+    ['ip', '192.0.2.1;reboot'],
+    ['ip', '192.0.2.1/24/24'],
+    ['vlan', '10;20'],
+    ['rate', '125000'],
+    ['rate', '1,2,3'],
+    ['rate', '-1,5'],
+  ] as const)('%s = %j', (node, value) => {
+    const backend = parse({ [node]: value });
+    expect(backend[node]).toEqual(node === 'ip' ? [] : undefined);
+    expect(backend.complaints).toEqual([expect.stringMatching(`^node "${node}" is "[ -~]*"; expected .+`)]);
+  });
+});
+
 describe('the live nodes', () => {
   test('an empty hotplug-status is not a missing one', () => {
     expect(parseLive(new Map([['hotplug-status', '']])).hotplugStatus).toBe('');
@@ -154,7 +164,19 @@ describe('the live nodes', () => {
     ['online', '2'],
     ['online', 'true'],
     ['online', 'constructor'],
-  ])('%s = %j is refused', (node, value) => expect(() => parseLive(new Map([[node, value]]))).toThrow(NodeError));
+  ])('%s = %j is refused', (node, value) =>
+    expect(() =>
+      parseLive(
+        new Map([
+          ['state', '4'],
+          ['online', '1'],
+          [node, value],
+        ]),
+      ),
+    ).toThrow(NodeError),
+  );
+  test('without "online" nobody knows whether the vif may stay: refused', () =>
+    expect(() => parseLive(new Map([['state', '6']]))).toThrow('node "online" is missing'));
   test('a directory that is gone has no state', () => expect(parseLive(new Map()).state).toBeUndefined());
 });
 

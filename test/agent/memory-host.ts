@@ -1,0 +1,201 @@
+/**
+ * The reconciler in this process, between a simulated host and a kernel of memory only: every single request of it can be
+ * hit, and time can be pushed on.
+ */
+import { pino } from 'pino';
+import { afterEach, vi } from 'vitest';
+import { DEFAULTS } from '../../src/config/schema.js';
+import { NetlinkError } from '../../src/errors.js';
+import { Lanes } from '../../src/lanes.js';
+import type { KernelNetwork } from '../../src/network/kernel.js';
+import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
+import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
+import type { LinkFactory } from '../../src/simulator/links.js';
+import { Reconciler } from '../../src/vif/reconciler.js';
+import { XenstoreClient } from '../../src/xenstore/client.js';
+import { openSocket, type Transport } from '../../src/xenstore/transport.js';
+import { eventually } from './agent-process.js';
+
+/** Interfaces in memory; netback makes them here, and each question or change can be hit. */
+export class MemoryKernel implements KernelNetwork, LinkFactory {
+  readonly links = new Map<number, Link>();
+  calls = 0;
+  /** Interfaces whose checksum offload is cleared. */
+  private readonly cleared = new Set<number>();
+  beforeCall: (call: number) => void | Promise<void> = () => {};
+  beforeChange: (change: LinkChange, ifname: string) => void = () => {};
+  onChange: (ifname: string) => void = () => {};
+  private nextIndex = 10;
+
+  async create(ifname: string): Promise<void> {
+    this.add({ ifname, txqlen: 32, parentDev: ifname.replace(/^vif(\d+)\.(\d+)$/, 'vif-$1-$2') });
+  }
+  addBridge(ifname: string): number {
+    return this.add({ ifname, kind: 'bridge', up: true });
+  }
+  private add(more: Partial<Link> & { ifname: string }): number {
+    const ifindex = this.nextIndex++;
+    const link = { up: false, address: 'fe:ff:ff:ff:ff:ff', mtu: 1500, txqlen: 1000, master: 0, kind: '', alias: '' };
+    this.links.set(ifindex, { ...link, parentDev: '', addrGenMode: 0, ...more, ifindex });
+    this.onChange(more.ifname);
+    return ifindex;
+  }
+  async remove(ifname: string): Promise<void> {
+    for (const [index, link] of this.links) if (link.ifname === ifname) this.links.delete(index);
+    this.onChange(ifname);
+  }
+  find(ifname: string): Link | undefined {
+    return [...this.links.values()].find((link) => link.ifname === ifname);
+  }
+  /** Another program's hand. */
+  change(ifname: string, change: Partial<Link>): void {
+    const link = this.find(ifname) as Link;
+    this.links.set(link.ifindex, { ...link, ...change });
+    this.onChange(ifname);
+  }
+  private async step(ifindex?: number): Promise<void> {
+    await this.beforeCall(this.calls++);
+    if (ifindex !== undefined && !this.links.has(ifindex))
+      throw new NetlinkError('ENODEV', 'touch', `if${ifindex}`, 19);
+  }
+  async getLink(ifname: string): Promise<Link | undefined> {
+    await this.step();
+    return this.find(ifname);
+  }
+  async listLinks(): Promise<Link[]> {
+    await this.step();
+    return [...this.links.values()];
+  }
+  async setLink({ ifindex, ifname }: Link, change: LinkChange): Promise<void> {
+    await this.step(ifindex);
+    this.beforeChange(change, ifname);
+    if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
+    this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
+  }
+  async listAddresses(): Promise<[]> {
+    await this.step();
+    return [];
+  }
+  async deleteAddress(): Promise<void> {
+    await this.step();
+  }
+  async getWantedFeatures({ ifindex }: Link): Promise<Set<string>> {
+    await this.step(ifindex);
+    return new Set(this.cleared.has(ifindex) ? [] : ['tx-checksum-ipv4']);
+  }
+  async clearFeatures({ ifindex }: Link): Promise<void> {
+    await this.step(ifindex);
+    this.cleared.add(ifindex);
+  }
+}
+
+/** A connection whose n-th message waits for a hook. */
+function hooked(inner: Transport, before: (message: number) => void | Promise<void>): Transport {
+  let count = 0;
+  let turn = Promise.resolve();
+  return {
+    peer: inner.peer,
+    maxInFlight: inner.maxInFlight,
+    start: (onBytes, onClosed) => inner.start(onBytes, onClosed),
+    close: (wakeUp) => inner.close(wakeUp),
+    send: (message) => {
+      turn = turn.then(async () => {
+        await before(count++);
+        await inner.send(message);
+      });
+      return turn;
+    },
+  };
+}
+
+export class MemoryHost {
+  host!: SimulatedHost;
+  kernel!: MemoryKernel;
+  store!: XenstoreClient;
+  reconciler!: Reconciler;
+  /** The last message's number. */
+  messages = 0;
+  beforeMessage: (message: number) => void | Promise<void> = () => {};
+  /** Events are lost as long as this is set. */
+  deaf = false;
+  readonly log: { level: string; msg: string }[] = [];
+  private laterMs = 0;
+
+  /** With the bridge br0. */
+  async start(): Promise<void> {
+    Object.assign(this, { beforeMessage: () => {}, deaf: false, laterMs: 0 });
+    this.log.length = 0;
+    this.kernel = new MemoryKernel();
+    this.kernel.addBridge('br0');
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + this.laterMs);
+    this.host = await SimulatedHost.start({ netback: { links: this.kernel } });
+    await this.startReconciler();
+  }
+
+  async startReconciler(): Promise<void> {
+    const transport = hooked(await openSocket(this.host.socketOf(NICDOM)), (message) => {
+      this.messages = message;
+      return this.beforeMessage(message);
+    });
+    this.store = new XenstoreClient(transport);
+    const log = pino(
+      { level: 'debug', base: null, formatters: { level: (level) => ({ level }) } },
+      { write: (line: string) => void this.log.push(JSON.parse(line)) },
+    );
+    this.reconciler = new Reconciler({
+      store: this.store,
+      kernel: this.kernel,
+      config: DEFAULTS,
+      log,
+      privileged: false,
+      attaching: new Lanes(4),
+    });
+    const { reconciler } = this;
+    this.kernel.onChange = (ifname) => this.deaf || reconciler.onLinkEvent(ifname);
+    await this.store.watch('backend/vif', ({ path }) => this.deaf || reconciler.onStoreEvent(path));
+    await reconciler.scan();
+  }
+
+  async stopReconciler(): Promise<void> {
+    await this.store.close();
+    await this.reconciler.stop();
+  }
+
+  async stop(): Promise<void> {
+    await this.stopReconciler();
+    await this.host.close();
+    vi.restoreAllMocks();
+  }
+
+  /** The clock is set on, and everything looked at. */
+  async later(ms: number): Promise<void> {
+    this.laterMs += ms;
+    await this.reconciler.scan();
+  }
+
+  node(name: string): Promise<string | undefined> {
+    return this.host.backendNode(5, 0, name);
+  }
+
+  dom0Write(name: string, value: string): Promise<void> {
+    return this.host.dom0.write(`/local/domain/1/backend/vif/5/0/${name}`, value);
+  }
+
+  async connected(): Promise<void> {
+    await eventually(
+      async () => (await this.node('hotplug-status')) === 'connected' && this.kernel.find('vif5.0')?.up === true,
+    );
+  }
+
+  says(level: 'error' | 'warn' | 'info', text: string): number {
+    return this.log.filter((line) => line.level === level && line.msg.includes(text)).length;
+  }
+}
+
+/** One for a test file; stopped after each test. */
+export function useMemoryHost(): MemoryHost {
+  const memory = new MemoryHost();
+  afterEach(() => memory.stop());
+  return memory;
+}

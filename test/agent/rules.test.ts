@@ -1,0 +1,279 @@
+/** What a vif owes to its neighbours, to its guest and to the log: rules that need one event or one value out of place. */
+import { describe, expect, test } from 'vitest';
+import { NetlinkError } from '../../src/errors.js';
+import { writeFrontendMtu } from '../../src/vif/frontend.js';
+import { eventually } from './agent-process.js';
+import { useMemoryHost } from './memory-host.js';
+
+const memory = useMemoryHost();
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const BACKEND = '/local/domain/1/backend/vif/5/0';
+
+async function attached(vif: Parameters<typeof memory.host.createGuest>[1][number] = {}): Promise<void> {
+  await memory.start();
+  await memory.host.createGuest(5, [{ bridge: 'br0', ...vif }]);
+  await memory.connected();
+  await eventually(async () => (await memory.node('state')) === '4');
+  await memory.reconciler.scan();
+}
+
+const guestMtu = () => memory.host.dom0.readOptional('/local/domain/5/device/vif/0/mtu');
+const vif = () => memory.kernel.find('vif5.0');
+
+describe('MTU', () => {
+  test('a bridge that shrank to another guest’s packets does not drag the vif along', async () => {
+    await attached();
+    memory.kernel.change('br0', { mtu: 1400 });
+    await memory.later(20_000);
+    expect(vif()?.mtu).toBe(1500);
+    expect(await guestMtu()).toBe('1500');
+  });
+
+  test('taken from the bridge when it joined, it is kept against other hands', async () => {
+    await attached();
+    memory.kernel.change('vif5.0', { mtu: 1300 });
+    await eventually(() => vif()?.mtu === 1500);
+  });
+
+  test('one that is refused is said once, not tried for ever, and the guest is told what is in force', async () => {
+    await memory.start();
+    let tries = 0;
+    memory.kernel.beforeChange = ({ mtu }) => {
+      if (mtu !== 9000) return;
+      tries++;
+      throw new NetlinkError('EINVAL', 'set mtu=9000 of', 'vif5.0', 22);
+    };
+    await memory.host.createGuest(5, [{ bridge: 'br0', mtu: 9000 }]);
+    await memory.connected();
+    await eventually(async () => (await memory.node('state')) === '4');
+    await memory.later(20_000);
+    const before = tries;
+    for (let i = 0; i < 3; i++) await memory.later(20_000);
+    expect(tries).toBe(before);
+    expect(memory.says('warn', 'repaired')).toBe(0);
+    expect(memory.says('warn', 'keeps MTU 1500')).toBe(1);
+    expect(await guestMtu()).toBe('1500');
+  });
+
+  test('told to the guest only where it has a node for that, in dom0 too', async () => {
+    await memory.start();
+    expect(await writeFrontendMtu(memory.host.dom0, { domid: 9, devid: 0 }, 1400)).toBe(false);
+    expect(await memory.host.dom0.readOptional('/local/domain/9/device/vif/0/mtu')).toBeUndefined();
+  });
+});
+
+describe('what the kernel wrote of a fault', () => {
+  const error = 'error/backend/vif/5/0/error';
+
+  test('is no reason any more once the driver works: a reload in the guest is no error', async () => {
+    await attached();
+    await memory.host.nicdom.write(error, '22 reading script');
+    await memory.later(20_000);
+    expect(await memory.host.nicdom.readOptional(error)).toBeUndefined();
+    expect(memory.says('warn', '22 reading script')).toBe(1);
+    await memory.host.netfront(5, 0).close();
+    await memory.later(20_000);
+    expect(await memory.node('hotplug-status')).toBe('connected');
+  });
+
+  test('goes with the vif', async () => {
+    await attached();
+    await memory.host.nicdom.write(error, '22 reading script');
+    expect(await memory.host.detachVif(5, 0)).toMatchObject({ ok: true, errors: [] });
+    expect(await memory.host.nicdom.readOptional(error)).toBeUndefined();
+  });
+});
+
+describe('what dom0 wrote once', () => {
+  test.each(Array.from({ length: 24 }, (_, i) => i))('is read again if it changes before request %i', async (step) => {
+    await memory.start();
+    memory.kernel.addBridge('br1');
+    const first = memory.messages;
+    memory.beforeMessage = async (message) => {
+      if (message === first + 1 + step && (await memory.node('bridge')) === 'br0')
+        await memory.dom0Write('bridge', 'br1');
+    };
+    await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+    await memory.connected();
+    if ((await memory.node('bridge')) === 'br0') await memory.dom0Write('bridge', 'br1'); // an attach of fewer requests
+    await eventually(() => vif()?.master === memory.kernel.find('br1')?.ifindex);
+  });
+
+  test('is read again by the periodic scan, for an event may be lost', async () => {
+    await attached();
+    memory.kernel.addBridge('br1');
+    memory.deaf = true;
+    await memory.dom0Write('bridge', 'br1');
+    await memory.later(20_000);
+    expect(vif()?.master).toBe(memory.kernel.find('br1')?.ifindex);
+  });
+
+  test('and is not used in bridge mode is no reason to refuse the vif when it is wrong: one warning', async () => {
+    await memory.start();
+    await memory.host.createGuest(5, [{ bridge: 'br0', vlan: 'ten', ip: 'example' }]);
+    await memory.connected();
+    for (let i = 0; i < 3; i++) await memory.later(20_000);
+    expect(memory.says('warn', 'node "vlan" is "ten"')).toBe(1);
+    expect(memory.says('warn', 'node "ip" is "example"')).toBe(1);
+  });
+
+  test('a bridge that is not named is warned of once', async () => {
+    await memory.start();
+    await memory.host.createGuest(5, [{ bridge: '' }]);
+    await memory.connected();
+    for (let i = 0; i < 3; i++) await memory.later(20_000);
+    expect(memory.says('warn', 'dom0 named no bridge; using br0')).toBe(1);
+  });
+});
+
+describe('nodes that are not as they must be', () => {
+  test('a hotplug-status that vifd may not write is an error, not a vif that has gone', async () => {
+    await memory.start();
+    await memory.host.createGuest(5, [{ bridge: 'none' }], { connects: false }).catch(() => undefined);
+    await eventually(async () => (await memory.node('hotplug-status')) === 'error');
+    await memory.host.dom0.setPerms(`${BACKEND}/hotplug-status`, ['n0', 'r1']);
+    memory.kernel.addBridge('none');
+    await eventually(() => memory.says('error', 'xenstore refused a request') > 0);
+    expect(memory.reconciler.counts()).toMatchObject({ failed: 1 });
+    await memory.host.dom0.setPerms(`${BACKEND}/hotplug-status`, ['n1', 'r0']);
+    await eventually(async () => (await memory.node('hotplug-status')) === 'connected');
+  });
+
+  test('a vif without "online" is an error, and is not removed', async () => {
+    await attached();
+    await memory.host.dom0.rm(`${BACKEND}/online`);
+    await eventually(async () => (await memory.node('hotplug-error'))?.includes('node "online" is missing') === true);
+    for (let i = 0; i < 3; i++) await memory.later(10_000);
+    expect(await memory.node('state')).toBe('4');
+  });
+
+  test('a path that cannot be a vif’s is said once', async () => {
+    await memory.start();
+    await memory.host.dom0.write('/local/domain/1/backend/vif/05/0/state', '1');
+    for (let i = 0; i < 3; i++) await memory.later(20_000);
+    expect(memory.says('warn', 'backend/vif/05/0')).toBe(1);
+  });
+
+  test('where no node can be made any more, the status alone tells the error', async () => {
+    await memory.start();
+    await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+    await memory.connected();
+    for (let i = 0; ; i++) {
+      const full = await memory.host.nicdom.write(`data/${i % 10}/${i}`, '').then(
+        () => false,
+        () => true,
+      );
+      if (full) break;
+    }
+    await memory.kernel.remove('br0');
+    await eventually(async () => (await memory.node('hotplug-status')) === 'error');
+    expect(await memory.node('hotplug-error')).toBeUndefined();
+  });
+});
+
+describe('leaving', () => {
+  /** A backend stuck in Closing, as netback leaves it now and then. */
+  async function stuck(): Promise<void> {
+    await attached();
+    memory.deaf = true;
+    await memory.host.netback.stop();
+    await memory.kernel.create('vif5.0');
+    await memory.host.dom0.write(`${BACKEND}/online`, '0');
+    await memory.dom0Write('state', '5');
+    await memory.host.dom0.rm('/local/domain/5/device/vif/0');
+  }
+
+  test('abandoned by guest and kernel, its directory goes after 6 s', async () => {
+    await stuck();
+    await memory.kernel.remove('vif5.0');
+    await memory.later(0);
+    await memory.later(5_500);
+    expect(await memory.node('state')).toBe('5');
+    await memory.later(1_000);
+    expect(await memory.node('state')).toBeUndefined();
+  });
+
+  test('not while its interface is there, of which a new vifd knows no name', async () => {
+    await stuck();
+    await memory.stopReconciler();
+    await memory.startReconciler();
+    await memory.later(0);
+    await memory.later(10_000);
+    await memory.later(10_000);
+    expect(await memory.node('state')).toBe('5');
+  });
+
+  test('not if the guest’s directory is there again at the end of the 6 s', async () => {
+    await stuck();
+    await memory.kernel.remove('vif5.0');
+    await memory.later(0);
+    await memory.host.dom0.write('/local/domain/5/device/vif/0/state', '1');
+    await memory.host.dom0.setPerms('/local/domain/5/device/vif/0/state', ['n5', 'r1']);
+    await memory.later(7_000);
+    expect(await memory.node('state')).toBe('5');
+  });
+});
+
+describe('the kernel’s side', () => {
+  test('a bridge made anew between its look-up and the attach is no error', async () => {
+    await memory.start();
+    const { kernel } = memory;
+    let asked = false;
+    kernel.beforeChange = ({ master }) => {
+      if (asked || master === undefined) return;
+      asked = true;
+      kernel.links.delete(master);
+      kernel.addBridge('br0');
+    };
+    const seen: (string | undefined)[] = [];
+    await memory.host.nicdom.watch('backend/vif', async ({ path }) => {
+      if (path.endsWith('hotplug-status')) seen.push(await memory.node('hotplug-status'));
+    });
+    await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+    await memory.connected();
+    expect(asked).toBe(true);
+    expect(seen).not.toContain('error');
+  });
+
+  test('an interface that another program has renamed is found by the device behind it', async () => {
+    await memory.start();
+    const { kernel } = memory;
+    const create = kernel.create.bind(kernel);
+    kernel.create = async (ifname) => {
+      await create(ifname);
+      kernel.change(ifname, { ifname: 'enX0' });
+    };
+    await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+    await eventually(async () => (await memory.node('state')) === '2');
+    await memory.later(0);
+    await memory.later(2_500);
+    await memory.connected();
+    expect(kernel.find('enX0')).toBeUndefined();
+  });
+
+  test('EBUSY passes without a word', async () => {
+    await memory.start();
+    let left = 3;
+    memory.kernel.beforeChange = () => {
+      if (left-- > 0) throw new NetlinkError('EBUSY', 'set up=true of', 'vif5.0', 16);
+    };
+    await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+    await memory.connected();
+    expect(memory.log.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([]);
+  });
+
+  test('a refusal names the value', () => {
+    const { message } = new NetlinkError('EINVAL', 'set mtu=9000 of', 'vif5.0', 22);
+    expect(message).toBe('the kernel refused to set mtu=9000 of vif5.0: EINVAL (the device does not accept the value)');
+  });
+});
+
+test('a failed vif is not tried again because of its own words', async () => {
+  await memory.start();
+  await memory.host.createGuest(5, [{ bridge: 'none' }], { connects: false }).catch(() => undefined);
+  await eventually(async () => (await memory.node('hotplug-status')) === 'error');
+  await sleep(100); // the kernel's last events are looked at
+  const { calls } = memory.kernel;
+  await sleep(100); // the next retry comes after some 300 ms
+  expect(memory.kernel.calls).toBe(calls);
+});
