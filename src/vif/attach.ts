@@ -20,7 +20,10 @@ export interface Attached {
 export interface Known {
   /** Found a moment ago. */
   readonly bridge?: FoundBridge | undefined;
-  /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
+  /**
+   * The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking; nor has it any
+   * address yet, unless another program was very quick, and then the next look finds it.
+   */
   readonly fresh?: boolean;
   /** The interface is overdue: look for it under names that are not its own. */
   readonly overdue?: boolean;
@@ -44,7 +47,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   ]);
   if (link === undefined) return undefined;
   const [addresses, features] = await Promise.all([
-    kernel.listAddresses(link.ifindex),
+    known.fresh ? [] : kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
   ]);
   const { done, warnings } = await applySteps(

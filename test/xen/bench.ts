@@ -164,7 +164,11 @@ function between(
     .sort((a, b) => a - b);
 }
 
-export const median = (sorted: readonly number[]) => sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+export function median(sorted: readonly number[]): number {
+  const half = sorted.length / 2;
+  const [below, above] = [sorted[Math.ceil(half) - 1], sorted[Math.floor(half)]];
+  return below === undefined || above === undefined ? Number.NaN : (below + above) / 2;
+}
 
 /** A table of both agents beside each other, and how many times faster the first is. */
 export function table(ours: Figures, theirs: Figures): string {
