@@ -20,10 +20,7 @@ export interface Attached {
 export interface Known {
   /** Found a moment ago. */
   readonly bridge?: FoundBridge | undefined;
-  /**
-   * The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking; nor has it any
-   * address yet, unless another program was very quick, and then the next look finds it.
-   */
+  /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
   readonly fresh?: boolean;
   /** The interface is overdue: look for it under names that are not its own. */
   readonly overdue?: boolean;
@@ -47,7 +44,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   ]);
   if (link === undefined) return undefined;
   const [addresses, features] = await Promise.all([
-    known.fresh ? [] : kernel.listAddresses(link.ifindex),
+    kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
   ]);
   const { done, warnings } = await applySteps(
