@@ -29,6 +29,7 @@ import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
 import { type FoundBridge, findBridge, findLink } from './observe.js';
+import { Patience } from './patience.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readFixedNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
@@ -50,12 +51,6 @@ export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
 /** When to look again: when something happens; or also after a while; or never, for the vif is no more. */
 export type Next = 'rest' | 'forget' | { readonly againMs: number };
 
-/** How long netback may take to the next sign of life before that is an error. */
-const PATIENCE_MS = 2_000;
-const FIRST_POLL_MS = 25;
-const LAST_POLL_MS = 400;
-const FIRST_RETRY_MS = 250;
-const LAST_RETRY_MS = 30_000;
 /** Answers that pass: the interface went between two steps, several appear at once (contract 10.6), a name's old holder goes. */
 const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
@@ -78,11 +73,8 @@ export class Vif {
   private settledMtu: number | undefined;
   /** Found before `state` 2. */
   private preparedBridge: FoundBridge | undefined;
-  /** What it waits in, and since when: a new state gets new patience. */
-  private waiting: { readonly state: number; readonly since: number } | undefined;
+  private readonly patience = new Patience();
   private readonly departure: Departure;
-  /** The next poll's or retry's delay. */
-  private delayMs = FIRST_POLL_MS;
   private readonly log: VifLog;
 
   constructor(
@@ -178,7 +170,7 @@ export class Vif {
     this.settledMtu = attached.mtu;
     await this.tellGuestMtu(attached.mtu);
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
-    this.waiting = undefined;
+    this.patience.end();
     if (this.phase === 'connected') this.log.repaired(attached);
     else this.enterConnected(backend, live, attached);
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
@@ -207,17 +199,14 @@ export class Vif {
       this.enter('connected'); // the guest let go and its interface with it; dom0 has the next word
       return 'rest';
     }
-    if (this.waiting?.state !== state) {
-      this.waiting = { state, since: performance.now() };
-      if (this.phase !== 'failed') this.enter('waiting');
-    }
+    this.patience.waitIn(state);
+    if (this.phase !== 'failed') this.enter('waiting');
     if (this.isOverdue()) await this.blameNetback(state);
-    return { againMs: this.nextDelay(LAST_POLL_MS) };
+    return { againMs: this.patience.nextPoll() };
   }
 
   private isOverdue(): boolean {
-    if (this.phase === 'failed') return true;
-    return this.waiting !== undefined && performance.now() - this.waiting.since >= PATIENCE_MS;
+    return this.phase === 'failed' || this.patience.isOver();
   }
 
   private async blameNetback(state: number): Promise<never> {
@@ -284,11 +273,14 @@ export class Vif {
 
   private async fail(error: unknown): Promise<Next> {
     if (error instanceof ConnectionError) return 'rest'; // the agent connects anew and looks at everything
-    if (hasCode(error, ...PASSING) && this.mayBePassing()) return { againMs: FIRST_POLL_MS };
+    if (hasCode(error, ...PASSING)) {
+      this.patience.waitOut();
+      if (!this.isOverdue()) return { againMs: this.patience.nextPoll() };
+    }
     const failure = explainFailure(error);
     if (error instanceof XenstoreError && error.code === 'ETIMEDOUT') {
       this.log.failed(failure); // nothing is known to be wrong with the vif, and nobody would take the word
-      return { againMs: LAST_POLL_MS };
+      return { againMs: this.patience.nextRetry() };
     }
     this.dropBackend();
     this.settledMtu = undefined;
@@ -300,13 +292,7 @@ export class Vif {
       this.log.failed(explainFailure(secondary));
     }
     this.log.failed(failure);
-    return { againMs: this.nextDelay(LAST_RETRY_MS) };
-  }
-
-  /** The next look tells; unless it goes on. */
-  private mayBePassing(): boolean {
-    this.waiting ??= { state: -1, since: performance.now() };
-    return this.phase !== 'failed' && performance.now() - this.waiting.since < PATIENCE_MS;
+    return { againMs: this.patience.nextRetry() };
   }
 
   /** False when the directory is gone. A vif that leaves is told nothing any more. */
@@ -321,13 +307,7 @@ export class Vif {
   private enter(phase: Phase): void {
     if (this.phase === phase) return;
     this.phase = phase;
-    this.delayMs = phase === 'failed' ? FIRST_RETRY_MS : FIRST_POLL_MS;
-  }
-
-  private nextDelay(limitMs: number): number {
-    const { delayMs } = this;
-    this.delayMs = Math.min(2 * delayMs, limitMs);
-    return delayMs;
+    this.patience.restartDelays();
   }
 
   private forget(): Next {

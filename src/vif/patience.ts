@@ -1,0 +1,53 @@
+/** How long a vif may wait for what must come, and how often to look meanwhile. */
+
+/** How long netback may take to the next sign of life before that is an error. */
+const PATIENCE_MS = 2_000;
+const FIRST_POLL_MS = 25;
+const LAST_POLL_MS = 400;
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 30_000;
+
+export class Patience {
+  private waiting: { readonly state: number; readonly since: number } | undefined;
+  private pollMs = FIRST_POLL_MS;
+  private retryMs = FIRST_RETRY_MS;
+
+  /** Waits for the vif to leave this state: a new one gets new patience. */
+  waitIn(state: number): void {
+    if (this.waiting?.state !== state) this.waiting = { state, since: performance.now() };
+  }
+
+  /** Waits for a fault to pass; in the time that is left if it waits already. */
+  waitOut(): void {
+    this.waiting ??= { state: -1, since: performance.now() };
+  }
+
+  isOver(): boolean {
+    return this.waiting !== undefined && performance.now() - this.waiting.since >= PATIENCE_MS;
+  }
+
+  /** There is nothing to wait for any more. */
+  end(): void {
+    this.waiting = undefined;
+  }
+
+  /** The vif has come to another phase: looks are frequent again. */
+  restartDelays(): void {
+    this.pollMs = FIRST_POLL_MS;
+    this.retryMs = FIRST_RETRY_MS;
+  }
+
+  /** Milliseconds to the next look while it waits. */
+  nextPoll(): number {
+    const { pollMs } = this;
+    this.pollMs = Math.min(2 * pollMs, LAST_POLL_MS);
+    return pollMs;
+  }
+
+  /** Milliseconds to the next attempt after one that failed. */
+  nextRetry(): number {
+    const { retryMs } = this;
+    this.retryMs = Math.min(2 * retryMs, LAST_RETRY_MS);
+    return retryMs;
+  }
+}
