@@ -14,6 +14,7 @@ export function readFrontendNode(store: XenstoreClient, key: BackendKey, name: s
  */
 export async function writeFrontendMtu(store: XenstoreClient, key: BackendKey, mtu: number): Promise<boolean> {
   const path = `${frontendDir(key)}/mtu`;
+  if ((await store.readOptional(path)) === String(mtu)) return true;
   try {
     await store.transaction(async (tx) => {
       await tx.read(path);

@@ -31,14 +31,14 @@ export async function listBackends(
 export const readLiveNodes = (store: XenstoreClient, key: BackendKey): Promise<RawNodes> =>
   readNodes(store, backendDir(key), LIVE_NODES);
 
-/** The nodes that dom0 writes once. Empty when the directory is gone. */
-export async function readFixedNodes(store: XenstoreClient, key: BackendKey): Promise<RawNodes> {
+/** All nodes that vifd knows, and none that is not there: on the device every request is a turn of its own. */
+export async function readAllNodes(store: XenstoreClient, key: BackendKey): Promise<RawNodes> {
   const dir = backendDir(key);
   const present = new Set(await childrenOf(store, dir));
   return readNodes(
     store,
     dir,
-    FIXED_NODES.filter((name) => present.has(name)),
+    [...LIVE_NODES, ...FIXED_NODES].filter((name) => present.has(name)),
   );
 }
 

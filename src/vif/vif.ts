@@ -15,15 +15,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
-import {
-  type Ifname,
-  parseBackend,
-  parseLive,
-  type RawNodes,
-  type VifBackend,
-  type VifLive,
-  XenbusState,
-} from './backend.js';
+import { type Ifname, parseBackend, parseLive, type VifBackend, type VifLive, XenbusState } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
 import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
@@ -31,7 +23,7 @@ import { writeConnected, writeError } from './hotplug-status.js';
 import { type FoundBridge, findBridge, findLink } from './observe.js';
 import { Patience } from './patience.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
-import { readFixedNodes, readKernelError, readLiveNodes } from './reader.js';
+import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
 import { VifLog } from './vif-log.js';
 
@@ -51,6 +43,8 @@ export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
 /** When to look again: when something happens; or also after a while; or never, for the vif is no more. */
 export type Next = 'rest' | 'forget' | { readonly againMs: number };
 
+/** Bytes (ETH_DATA_LEN). */
+const DEFAULT_MTU = 1500;
 /** Answers that pass: the interface went between two steps, several appear at once (contract 10.6), a name's old holder goes. */
 const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
@@ -68,7 +62,8 @@ export class Vif {
   private drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
-  private frontendMtu: string | undefined;
+  /** Bytes; what the guest has been told by vifd. */
+  private toldMtu: number | undefined;
   /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
   private settledMtu: number | undefined;
   /** Found before `state` 2. */
@@ -88,7 +83,7 @@ export class Vif {
 
   /** Milliseconds that a kick may wait. */
   get settleMs(): number {
-    return this.phase === 'connected' && this.backend === undefined ? 0 : SETTLE_MS[this.phase];
+    return SETTLE_MS[this.phase];
   }
 
   /** What dom0 wrote once may have changed. */
@@ -100,7 +95,7 @@ export class Vif {
   /** The directory went, or is being made anew. */
   restart(): void {
     this.dropBackend();
-    if (this.phase === 'leaving') this.phase = 'new';
+    if (this.phase === 'leaving' || this.phase === 'connected') this.phase = 'new'; // and looked at without delay
   }
 
   /** Whether a change of this interface may be one for this vif. */
@@ -121,32 +116,24 @@ export class Vif {
 
   private async reconcile(): Promise<Next> {
     if (this.departure.isOver() && (await this.removed(XenbusState.Closed))) return this.forget();
-    const { drops } = this;
-    const [liveNodes, fixed] = await Promise.all([
-      readLiveNodes(this.io.store, this.key),
-      this.backend === undefined ? this.readFixed() : undefined,
-    ]);
-    const live = parseLive(liveNodes);
+    const { drops, backend: known } = this;
+    const { store } = this.io;
+    const nodes = await (known === undefined ? readAllNodes(store, this.key) : readLiveNodes(store, this.key));
+    const live = parseLive(nodes);
     if (live.state === undefined) return this.forget();
     // Before anything is judged: a vif that dom0 described badly must leave as well as any other.
     const departure = await this.depart(live, live.state);
     if (departure !== undefined) return departure;
     // Not the directory that was connected: made anew meanwhile, and the event is still to come or was lost.
-    const stale = this.phase === 'connected' && live.hotplugStatus !== 'connected';
-    const nodes = fixed ?? (stale ? await this.readFixed() : undefined);
-    const backend = nodes === undefined ? this.backend : parseBackend(this.key, nodes);
-    if (drops === this.drops) this.backend = backend;
-    if (backend === undefined) return this.wait(live, live.state); // dropped meanwhile; that kicked, too
+    const stale = known !== undefined && this.phase === 'connected' && live.hotplugStatus !== 'connected';
+    const backend =
+      known === undefined || stale
+        ? parseBackend(this.key, stale ? await readAllNodes(store, this.key) : nodes)
+        : known;
+    if (drops === this.drops) this.backend = backend; // else it may be old already, and another look is asked for
     if (live.state <= XenbusState.Initialising) return this.prepare(backend, live, live.state);
     if (isClosed(live.state)) await this.checkKernelError(live.state);
     return this.bringUp(backend, live, live.state);
-  }
-
-  private async readFixed(): Promise<RawNodes> {
-    const { store } = this.io;
-    const [nodes, mtu] = await Promise.all([readFixedNodes(store, this.key), readFrontendNode(store, this.key, 'mtu')]);
-    this.frontendMtu = mtu;
-    return nodes;
   }
 
   /** While netback gets ready: finds what will be needed. What is wrong may be right by then, so nothing is said yet. */
@@ -186,9 +173,11 @@ export class Vif {
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
   }
 
+  /** Best effort. Where dom0 asked for nothing libxl has told the guest 1500 already. */
   private async tellGuestMtu(mtu: number): Promise<void> {
-    if (this.frontendMtu === undefined || this.frontendMtu === String(mtu)) return;
-    this.frontendMtu = String(mtu); // tried once
+    const told = this.toldMtu ?? (this.want?.mtu === undefined ? DEFAULT_MTU : undefined);
+    if (told === mtu) return;
+    this.toldMtu = mtu; // tried once
     if (!(await writeFrontendMtu(this.io.store, this.key, mtu)))
       this.log.debug(`the guest was not told its MTU of ${mtu}: its mtu node cannot be written`);
   }
