@@ -110,8 +110,10 @@ class Session {
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
     clearInterval(timer);
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
-    await this.store.close().catch((error) => this.endBlocked(error));
-    await this.reconciler.stop();
+    const closed = this.store.close();
+    await Promise.allSettled([closed, this.reconciler.stop()]);
+    // A read that stays blocked costs one of the process's four threads: vifd must be started anew.
+    if (!this.signal.aborted) await closed;
     return working;
   }
 
@@ -151,12 +153,6 @@ class Session {
     if (!hasCode(error, 'ECANCELED'))
       this.log.error(error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`);
     return false;
-  }
-
-  /** A thread blocked in a read of the device keeps the process from exiting; nothing but SIGKILL ends it then. */
-  private endBlocked(error: unknown): void {
-    this.log.warn(`xenstored does not answer: ${(error as Error).message}`);
-    if (this.signal.aborted) process.kill(process.pid, 'SIGKILL');
   }
 }
 

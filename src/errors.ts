@@ -20,9 +20,9 @@ export class XenstoreError extends VifdError {
     code: string,
     readonly op: string,
     readonly path: string,
-    options?: { cause?: unknown },
+    { detail = '', cause }: { detail?: string; cause?: unknown } = {},
   ) {
-    super(code, `xenstore ${op} ${printable(path)}: ${code}`, options);
+    super(code, `xenstore ${op} ${printable(path)}: ${code}${detail === '' ? '' : ` (${detail})`}`, { cause });
   }
 }
 

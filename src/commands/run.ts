@@ -2,6 +2,7 @@
 import { runAgent } from '../agent.js';
 import { loadConfig } from '../config/load.js';
 import { createLogger } from '../logger.js';
+import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
 export interface RunOptions {
   readonly config?: string;
@@ -15,6 +16,10 @@ export async function run(options: RunOptions): Promise<void> {
   // Not once(): execa's signal-exit ends the process by the signal when no other listener is left.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => abort.abort());
   const config = await loadConfig(options.config);
-  await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal });
-  log.info('stopped; the vifs stay as they are');
+  try {
+    await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal });
+    log.info('stopped; the vifs stay as they are');
+  } finally {
+    endDespiteBlockedRead();
+  }
 }

@@ -70,6 +70,10 @@ export class XenstoreClient extends StoreOperations {
   private readonly timeoutMs: number;
   private nextId = 1;
   private failure: ConnectionError | undefined;
+  /** Set when the connection ends, by whatever: the transport is closed once. */
+  private transportClosed: Promise<void> | undefined;
+  /** When the last byte came, or when a request was sent that nothing else was waiting for. */
+  private heardAt = 0;
   private settleClosed: (error: ConnectionError) => void = () => {};
   /** Resolves with the reason when the connection is gone, whoever ended it. */
   readonly closed: Promise<ConnectionError>;
@@ -155,11 +159,9 @@ export class XenstoreClient extends StoreOperations {
   }
 
   /** Rejects all that waits and closes the transport. Rejects with ETIMEDOUT if the device's read cannot be woken. */
-  async close(): Promise<void> {
-    const idle = this.inFlight.size === 0;
-    const open = this.failure === undefined;
+  close(): Promise<void> {
     this.fail(new ConnectionError('ECANCELED', this.peer, 'the connection was closed by vifd'));
-    if (open) await this.transport.close(encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++), !idle);
+    return this.transportClosed ?? Promise.resolve();
   }
 
   private enqueue(request: Request): Promise<Uint8Array> {
@@ -182,9 +184,10 @@ export class XenstoreClient extends StoreOperations {
       try {
         message = encodeRequest(pending.request, pending.reqId);
       } catch (error) {
-        this.settle(pending, () => pending.reject(requestError('E2BIG', pending.request, error)));
+        this.settle(pending, () => pending.reject(error as Error));
         continue;
       }
+      if (this.inFlight.size === 0) this.heardAt = performance.now();
       this.inFlight.set(pending.reqId, pending);
       this.arm(pending);
       this.transport.send(message).catch((error: NodeJS.ErrnoException) => {
@@ -213,15 +216,22 @@ export class XenstoreClient extends StoreOperations {
     else this.overdue.add(pending);
     for (const queued of this.queue) if (queued.timer === undefined) this.arm(queued);
     pending.reject(requestError('ETIMEDOUT', pending.request));
+    // On the device a reply that is lost would hold the only place for ever.
+    const silentMs = performance.now() - this.heardAt;
+    if (silentMs > 1.5 * this.timeoutMs) this.fail(this.silence(silentMs));
+  }
+
+  private silence(ms: number): ConnectionError {
+    return new ConnectionError('ETIMEDOUT', this.peer, `xenstored has not answered for ${Math.round(ms / 1000)} s`);
   }
 
   private receive(bytes: Uint8Array): void {
+    this.heardAt = performance.now();
     try {
       for (const packet of this.parser.push(bytes)) this.dispatch(packet);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.fail(new ConnectionError(error.code, this.peer, error.message, { cause: error }));
-      void this.transport.close().catch(() => undefined);
     }
   }
 
@@ -233,12 +243,20 @@ export class XenstoreClient extends StoreOperations {
     }
     const pending = this.inFlight.get(packet.reqId) ?? this.watchWithoutId(packet);
     if (pending === undefined) return;
+    if (this.overdue.has(pending)) this.abandon(pending, packet);
     this.settle(pending, () => {
       if (packet.type === XS.ERROR) pending.reject(requestError(parseErrorName(packet.payload), pending.request));
       else if (packet.type !== XS[pending.request.op]) pending.reject(requestError('EPROTO', pending.request));
       else pending.resolve(packet.payload);
     });
     this.pump();
+  }
+
+  /** A transaction that comes too late for whoever asked for it would stay open: there are only 10. */
+  private abandon({ request }: Pending, { type, payload }: Packet): void {
+    if (request.op !== 'TRANSACTION_START' || type !== XS.TRANSACTION_START) return;
+    const tx = Number(parseStrings(payload)[0]);
+    if (tx > 0) void this.enqueue({ op: 'TRANSACTION_END', commit: false, tx }).catch(() => undefined);
   }
 
   /** Kernels before about 4.12 answer WATCH and UNWATCH on the device with id 0. */
@@ -257,6 +275,9 @@ export class XenstoreClient extends StoreOperations {
   private fail(error: ConnectionError): void {
     if (this.failure !== undefined) return;
     this.failure = error;
+    const wakeUp = encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++);
+    this.transportClosed = this.transport.close(wakeUp, this.inFlight.size > 0);
+    this.transportClosed.catch(() => undefined); // for close() to tell
     for (const pending of [...this.inFlight.values(), ...this.queue.splice(0)])
       this.settle(pending, () => pending.reject(error));
     this.listeners.clear();
@@ -270,7 +291,10 @@ export async function connectXenstore(path?: string, options?: ClientOptions): P
 }
 
 function requestError(code: string, request: Request, cause?: unknown): XenstoreError {
-  return new XenstoreError(code, request.op, 'path' in request ? request.path : '', { cause });
+  const path = 'path' in request ? request.path : '';
+  if (request.op !== 'TRANSACTION_START' || code !== 'ENOSPC')
+    return new XenstoreError(code, request.op, path, { cause });
+  return new XenstoreError(code, request.op, path, { cause, detail: 'this domain has too many transactions open' });
 }
 
 function asConnectionError(peer: string, cause: Error | undefined): ConnectionError {

@@ -5,6 +5,7 @@
 import { close, open, read, type Stats, write } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { ConnectionError } from '../errors.js';
 
@@ -142,7 +143,9 @@ class SocketTransport implements Transport {
 export class DeviceTransport implements Transport {
   readonly maxInFlight = 1;
   private closing = false;
+  /** The read loop's end. */
   private ended: Promise<void> = Promise.resolve();
+  private reading = false;
   private lastSend: Promise<void> = Promise.resolve();
   constructor(
     readonly peer: string,
@@ -150,10 +153,12 @@ export class DeviceTransport implements Transport {
   ) {}
 
   start(onBytes: (bytes: Uint8Array) => void, onClosed: (cause?: Error) => void): void {
-    this.ended = this.readLoop(onBytes).then(
-      () => onClosed(),
-      (error: Error) => onClosed(error),
-    );
+    this.reading = true;
+    const stopped = (cause?: Error) => {
+      this.reading = false;
+      onClosed(cause);
+    };
+    this.ended = this.readLoop(onBytes).then(() => stopped(), stopped);
   }
 
   private async readLoop(onBytes: (bytes: Uint8Array) => void): Promise<void> {
@@ -184,24 +189,30 @@ export class DeviceTransport implements Transport {
   /** Rejects with ETIMEDOUT when the read stays blocked: then only SIGKILL ends the process. */
   async close(wakeUp?: Uint8Array, replyDue = false): Promise<void> {
     this.closing = true;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new ConnectionError('ETIMEDOUT', this.peer, 'a read is still blocked')),
-        WAKE_UP_MS,
-      );
-    });
-    const woken = this.wake(wakeUp, replyDue).then(() => this.ended);
-    await Promise.race([woken, late]).finally(() => clearTimeout(timer));
-    await this.file.close();
+    try {
+      if (this.reading) await this.endRead(wakeUp, replyDue);
+    } finally {
+      await this.file.close();
+    }
   }
 
-  /** A message that the device took brings a reply; one that it refused (a WATCH over the quota) brings nothing. */
-  private async wake(wakeUp: Uint8Array | undefined, replyDue: boolean): Promise<void> {
+  private async endRead(wakeUp: Uint8Array | undefined, replyDue: boolean): Promise<void> {
+    // A message that the device took brings a reply; one that it refused (a WATCH over the quota) brings nothing.
     const accepted = await this.lastSend.then(
       () => true,
       () => false,
     );
     if (wakeUp !== undefined && !(replyDue && accepted)) await this.send(wakeUp).catch(() => undefined);
+    const late = sleep(WAKE_UP_MS, 'late', { ref: false });
+    if ((await Promise.race([this.ended, late])) === 'late')
+      throw new ConnectionError('ETIMEDOUT', this.peer, 'xenstored does not answer, and a read of it is still blocked');
   }
+}
+
+/**
+ * Call when a program is done: a read that stayed blocked in the thread pool would keep it from ending, even by
+ * process.exit(). If nothing keeps it, it ends before this does anything.
+ */
+export function endDespiteBlockedRead(): void {
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 100).unref();
 }

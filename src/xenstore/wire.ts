@@ -2,7 +2,7 @@
  * The xenstore wire protocol as pure values (xen/include/public/io/xs_wire.h, docs/misc/xenstore.txt): encode
  * requests, cut a byte stream into packets, read replies. No I/O, no clock.
  */
-import { ProtocolError } from '../errors.js';
+import { ProtocolError, XenstoreError } from '../errors.js';
 
 /** Message types. Names and numbers are those of `enum xsd_sockmsg_type`. */
 export const XS = {
@@ -74,14 +74,29 @@ const utf8 = new TextEncoder();
 const utf8Decoder = new TextDecoder();
 const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
-/** One whole message for this request. Throws RangeError when the payload would exceed PAYLOAD_MAX. */
+/** One whole message for this request. Throws XenstoreError, EINVAL or E2BIG, for what no daemon would understand. */
 export function encodeRequest(request: Request, reqId: number): Uint8Array {
-  return encodePacket({
-    type: XS[request.op],
-    reqId,
-    txId: 'tx' in request ? (request.tx ?? 0) : 0,
-    payload: requestPayload(request),
-  });
+  const path = 'path' in request ? request.path : '';
+  for (const text of textsOf(request)) {
+    // What stands behind a NUL would be read as another argument.
+    if (text.includes('\0')) throw new XenstoreError('EINVAL', request.op, path, { detail: 'it contains a NUL' });
+  }
+  const max = path.startsWith('/') ? ABS_PATH_MAX : REL_PATH_MAX;
+  if (utf8.encode(path).length > max)
+    throw new XenstoreError('EINVAL', request.op, path, { detail: `its path is longer than ${max} bytes` });
+  const payload = requestPayload(request);
+  if (payload.length > PAYLOAD_MAX)
+    throw new XenstoreError('E2BIG', request.op, path, { detail: `${payload.length} bytes, at most ${PAYLOAD_MAX}` });
+  return encodePacket({ type: XS[request.op], reqId, txId: 'tx' in request ? (request.tx ?? 0) : 0, payload });
+}
+
+function textsOf(request: Request): readonly string[] {
+  return [
+    ...('path' in request ? [request.path] : []),
+    ...('token' in request ? [request.token] : []),
+    ...('perms' in request ? request.perms : []),
+    ...('args' in request ? request.args : []),
+  ];
 }
 
 function requestPayload(request: Request): Uint8Array {

@@ -246,24 +246,33 @@ describe('requests', () => {
     expect(await client.read('domid')).toBe('1');
   });
 
-  test.each(['EIO', undefined])('a read that fails (%s) or ends closes the connection', async (code) => {
-    const broken = (device: XenbusDevice): DeviceFile => ({
-      read: async () => {
-        await sleep(10);
-        if (code === undefined) return 0;
-        throw Object.assign(new Error('broken'), { code });
-      },
-      write: (bytes) => device.write(bytes),
-      close: () => device.close(),
-    });
-    const { client } = await open({ device: { answerAfter: () => sleep(100) }, wrap: broken });
-    await expect(client.read('domid')).rejects.toMatchObject({
-      name: 'ConnectionError',
-      code: code ?? 'ECONNRESET',
-      peer: 'fake',
-    });
-    expect((await client.closed).code).toBe(code ?? 'ECONNRESET');
-  });
+  test.each(['EIO', undefined])(
+    'a read that fails (%s) or ends closes the connection, and the file once',
+    async (code) => {
+      let closed = 0;
+      const broken = (device: XenbusDevice): DeviceFile => ({
+        read: async () => {
+          await sleep(10);
+          if (code === undefined) return 0;
+          throw Object.assign(new Error('broken'), { code });
+        },
+        write: (bytes) => device.write(bytes),
+        close: async () => {
+          closed++;
+          await device.close();
+        },
+      });
+      const { client } = await open({ device: { answerAfter: () => sleep(100) }, wrap: broken });
+      await expect(client.read('domid')).rejects.toMatchObject({
+        name: 'ConnectionError',
+        code: code ?? 'ECONNRESET',
+        peer: 'fake',
+      });
+      expect((await client.closed).code).toBe(code ?? 'ECONNRESET');
+      await client.close();
+      expect(closed).toBe(1);
+    },
+  );
 
   test('the deadline is xenstored’s, not that of the queue before it', async () => {
     const { client } = await open({ device: { answerAfter: () => sleep(40) }, client: { timeoutMs: 200 } });
@@ -291,13 +300,43 @@ describe('requests', () => {
 
   test('a request that timed out keeps its place until its late reply', async () => {
     const { opened, open: release } = gate();
-    const { client, device } = await open({ device: { answerAfter: () => opened }, client: { timeoutMs: 50 } });
+    const { client, device } = await open({ device: { answerAfter: () => opened }, client: { timeoutMs: 200 } });
     await expect(client.read('domid')).rejects.toMatchObject({ code: 'ETIMEDOUT', op: 'READ', path: 'domid' });
-    await expect(client.read('data')).rejects.toMatchObject({ code: 'ETIMEDOUT', path: 'data' });
-    expect(device.taken).toHaveLength(1); // the second never went out
+    const second = client.read('data');
+    await sleep(20);
+    expect(device.taken).toHaveLength(1); // the second has not gone out
     release();
-    expect(await client.read('domid')).toBe('1'); // not the late reply of the first
+    expect(await second).toBe(''); // not the late reply of the first
     expect(device.maxInFlight).toBe(1);
+  });
+
+  test('a transaction that begins too late for its caller is ended', async () => {
+    const { opened, open: release } = gate();
+    const { client, device } = await open({ device: { answerAfter: () => opened }, client: { timeoutMs: 50 } });
+    await expect(client.transaction((tx) => tx.read('domid'))).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    release();
+    await until(() => device.taken.at(-1) === XS.TRANSACTION_END);
+  });
+
+  test('when nothing has been heard for two time-outs the connection is given up, and its file closed once', async () => {
+    const files: string[] = [];
+    const counting = (device: XenbusDevice): DeviceFile => ({
+      read: (buffer) => device.read(buffer),
+      write: (bytes) => device.write(bytes),
+      close: async () => void files.push('closed'),
+    });
+    const { client } = await open({
+      device: { answerAfter: () => new Promise(() => undefined) },
+      client: { timeoutMs: 1_000 },
+      wrap: counting,
+    });
+    const first = client.read('domid');
+    const second = client.read('data');
+    await expect(first).rejects.toMatchObject({ name: 'XenstoreError', code: 'ETIMEDOUT' });
+    await expect(second).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    expect((await client.closed).message).toBe('fake: xenstored has not answered for 2 s');
+    await expect(client.close()).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    expect(files).toEqual(['closed']);
   });
 });
 

@@ -153,3 +153,35 @@ describe('payloads', () => {
     expect(parseDirectoryPart(bytes('17\0\0'))).toEqual({ generation: '17', children: [], last: true });
   });
 });
+
+describe('what no daemon would understand is refused before it is sent', () => {
+  const value = new Uint8Array(0);
+  test.each<[string, Request, string, RegExp]>([
+    [
+      'a NUL in a path',
+      { op: 'READ', path: 'data\0x' },
+      'EINVAL',
+      /xenstore READ "data\\u0000x": EINVAL \(it contains a NUL\)/,
+    ],
+    ['a NUL in a token', { op: 'WATCH', path: 'data', token: 'a\0b' }, 'EINVAL', /NUL/],
+    ['a NUL in permissions', { op: 'SET_PERMS', path: 'data', perms: ['n0\0r5'] }, 'EINVAL', /NUL/],
+    ['a NUL in an argument', { op: 'CONTROL', args: ['print\0x'] }, 'EINVAL', /NUL/],
+    ['a relative path of 2049 bytes', { op: 'READ', path: 'x'.repeat(2049) }, 'EINVAL', /longer than 2048 bytes/],
+    ['an absolute path of 3073 bytes', { op: 'RM', path: `/${'x'.repeat(3072)}` }, 'EINVAL', /longer than 3072 bytes/],
+    [
+      'more than a message',
+      { op: 'WRITE', path: 'x', value: new Uint8Array(4095) },
+      'E2BIG',
+      /4097 bytes, at most 4096/,
+    ],
+  ])('%s', (_, request, code, message) => {
+    expect(() => encodeRequest(request, 1)).toThrow(
+      expect.objectContaining({ name: 'XenstoreError', code, op: request.op }),
+    );
+    expect(() => encodeRequest(request, 1)).toThrow(message);
+  });
+  test('the longest that there may be', () => {
+    for (const path of ['x'.repeat(2048), `/${'x'.repeat(3071)}`])
+      expect(encodeRequest({ op: 'WRITE', path, value }, 1)).toHaveLength(16 + path.length + 1);
+  });
+});
