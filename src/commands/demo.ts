@@ -194,18 +194,33 @@ class Agent {
     this.child = spawn(process.execPath, [process.argv[1] ?? '', 'run', '--xenstore', xenstore], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    this.ready = new Promise((resolve) => {
+    this.ready = new Promise((resolve, reject) => {
       createInterface({ input: this.child.stdout }).on('line', (line) => {
-        const { level, msg } = JSON.parse(line) as { level: string; msg: string };
-        tell(level === 'info' ? msg : `${level}: ${msg}`);
-        if (msg.startsWith('ready')) resolve();
+        const said = plainWords(line);
+        tell(said);
+        if (said.startsWith('ready')) resolve();
       });
+      this.child.once('error', reject);
+      this.child.once('close', (code, signal) =>
+        reject(new VifdError('EAGENT', `vifd run ended before it was ready (${signal ?? `exit code ${code}`})`)),
+      );
     });
+    this.ready.catch(() => undefined); // it may also end later, as it should
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     this.child.kill(signal);
     await once(this.child, 'exit');
+  }
+}
+
+/** A line of the agent's log; what is none of it, such as Node's own last words, as it is. */
+function plainWords(line: string): string {
+  try {
+    const { level, msg } = JSON.parse(line) as { level: string; msg: string };
+    return level === 'info' ? msg : `${level}: ${msg}`;
+  } catch {
+    return line;
   }
 }

@@ -1,8 +1,10 @@
 /** `vifd monitor`: what happens to every vif in xenstore, as it happens, with its meaning. Reads only. */
+import { dirname } from 'node:path';
 import { hasCode, printable } from '../errors.js';
+import { WATCH_QUOTA_HINT } from '../vif/failure.js';
 import { meaningOf } from '../vif/meaning.js';
 import { listBackends } from '../vif/reader.js';
-import { connectXenstore, type Watch, type XenstoreClient } from '../xenstore/client.js';
+import { connectXenstore, type Watch, type WatchEvent, type XenstoreClient } from '../xenstore/client.js';
 import {
   BACKEND_ROOT,
   type BackendKey,
@@ -11,6 +13,7 @@ import {
   type KeyText,
   keyText,
   parseBackendPath,
+  parseDevid,
 } from '../xenstore/paths.js';
 
 export interface MonitorOptions {
@@ -37,6 +40,8 @@ export interface MonitorEvent {
 
 export async function monitor(options: MonitorOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore);
+  if (!options.json)
+    console.log(`what happens to vifs in ${store.peer}, ${BACKEND_ROOT} and the guests' side of them; Ctrl-C ends it`);
   const print = options.json
     ? (event: MonitorEvent) => console.log(JSON.stringify(event))
     : (event: MonitorEvent) => console.log(formatEvent(event));
@@ -45,7 +50,7 @@ export async function monitor(options: MonitorOptions): Promise<void> {
   process.stdout.on('error', stop); // the reader of the pipe has gone
   await new Monitor(store, print).start().catch(async (error) => {
     await store.close().catch(() => undefined); // or its open connection would keep the process
-    throw error;
+    if (!hasCode(error, 'ECANCELED')) throw error; // Ctrl-C may come at any time
   });
   const reason = await store.closed;
   if (!hasCode(reason, 'ECANCELED')) throw reason;
@@ -54,8 +59,15 @@ export async function monitor(options: MonitorOptions): Promise<void> {
 /** Nodes whose changes are the phases of a vif's life. */
 const PHASES = new Set(['state', 'online', 'hotplug-status']);
 
+interface Guest {
+  /** Its vifs. */
+  readonly devids: Set<number>;
+  readonly watch: Promise<Watch | undefined>;
+}
+
 class Monitor {
-  private readonly frontends = new Map<KeyText, Promise<Watch | undefined>>();
+  /** One watch a guest, not one a vif: netback needs 3 of this domain's 128 for each of them. */
+  private readonly guests = new Map<number, Guest>();
   private readonly lastPhase = new Map<KeyText, number>();
   private readonly values = new Map<string, string>();
   /** Events are read and printed in the order they came. */
@@ -66,48 +78,57 @@ class Monitor {
   ) {}
 
   async start(): Promise<void> {
-    await this.store.watch(BACKEND_ROOT, ({ path }) => this.queue(() => this.onBackend(path)));
-    for (const key of await listBackends(this.store)) this.queue(() => this.present(key));
+    await this.store.watch(BACKEND_ROOT, ({ path }) => this.queue((at) => this.onBackend(at, path)));
+    for (const key of await listBackends(this.store)) this.queue((at) => this.present(at, key));
   }
 
-  private queue(work: () => Promise<void>): void {
+  /** The time is that of the event, however long it waits for those before it. */
+  private queue(work: (at: number) => Promise<void>): void {
+    const at = Date.now();
     // A closed connection ends all that waits; monitor() reports it.
-    this.chain = this.chain.then(work).catch(() => undefined);
+    this.chain = this.chain.then(() => work(at)).catch(() => undefined);
   }
 
   /** A vif that was there before us. */
-  private async present(key: BackendKey): Promise<void> {
+  private async present(at: number, key: BackendKey): Promise<void> {
     const names = await this.store.directory(backendDir(key));
-    for (const name of names) await this.onBackend(`${backendDir(key)}/${name}`);
+    this.values.set(backendDir(key), ''); // not shown, but its end will be
+    for (const name of names) await this.onBackend(at, `${backendDir(key)}/${name}`);
   }
 
-  private async onBackend(path: string): Promise<void> {
+  private async onBackend(at: number, path: string): Promise<void> {
     const place = parseBackendPath(path);
     if (place === undefined) return;
-    const at = Date.now();
     const value = await this.store.readOptional(path);
     if (this.unchanged(path, value)) return;
     this.show(at, place.key, 'backend', path, place.node, value);
-    if (value !== undefined) await this.followFrontend(place.key);
+    if (value !== undefined) this.followFrontend(place.key);
     else if (place.node === '') await this.forget(place.key);
   }
 
-  private async followFrontend(key: BackendKey): Promise<void> {
-    if (this.frontends.has(keyText(key))) return;
-    const path = `${frontendDir(key)}/state`;
-    const watch = this.store.watch(path, () => this.queue(() => this.onFrontend(key, path)));
-    this.frontends.set(
-      keyText(key),
-      watch.catch((error) => {
-        if (hasCode(error, 'E2BIG', 'ENOSPC'))
-          console.error(`vifd: cannot follow ${path}: this domain has no xenstore watch left`);
-        return undefined;
-      }),
-    );
+  private followFrontend({ domid, devid }: BackendKey): void {
+    const guest = this.guests.get(domid) ?? { devids: new Set<number>(), watch: this.watchGuest(domid) };
+    this.guests.set(domid, guest);
+    if (guest.devids.has(devid)) return;
+    guest.devids.add(devid);
+    this.queue((at) => this.onFrontend(at, { domid, devid })); // for a vif that was not there at the watch's first event
   }
 
-  private async onFrontend(key: BackendKey, path: string): Promise<void> {
-    const at = Date.now();
+  private async watchGuest(domid: number): Promise<Watch | undefined> {
+    const path = dirname(frontendDir({ domid, devid: 0 }));
+    const onEvent = (event: WatchEvent) => {
+      const devid = parseDevid(/([0-9]+)\/state$/.exec(event.path)?.[1] ?? '');
+      if (devid !== undefined) this.queue((at) => this.onFrontend(at, { domid, devid }));
+    };
+    return this.store.watch(path, onEvent).catch((error) => {
+      if (hasCode(error, 'E2BIG', 'ENOSPC'))
+        console.error(`vifd: the states of guest ${domid}'s own side cannot be shown: ${WATCH_QUOTA_HINT}`);
+      return undefined;
+    });
+  }
+
+  private async onFrontend(at: number, key: BackendKey): Promise<void> {
+    const path = `${frontendDir(key)}/state`;
     const value = await this.store.readOptional(path);
     if (!this.unchanged(path, value)) this.show(at, key, 'frontend', path, 'state', value);
   }
@@ -147,13 +168,16 @@ class Monitor {
   }
 
   private async forget(key: BackendKey): Promise<void> {
-    const text = keyText(key);
-    await (await this.frontends.get(text))?.close();
-    this.frontends.delete(text);
+    const guest = this.guests.get(key.domid);
+    guest?.devids.delete(key.devid);
+    if (guest?.devids.size === 0) {
+      this.guests.delete(key.domid);
+      await (await guest.watch)?.close();
+    }
     for (const path of this.values.keys()) {
       if (path.startsWith(`${backendDir(key)}/`) || path.startsWith(`${frontendDir(key)}/`)) this.values.delete(path);
     }
-    this.lastPhase.delete(text);
+    this.lastPhase.delete(keyText(key));
   }
 }
 

@@ -5,15 +5,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Logger } from 'pino';
+import { printable } from '../errors.js';
 
 const FIRST_RESTART_MS = 200;
 const LAST_RESTART_MS = 30_000;
+/** By then a child has opened its socket; what happened before that it has not told. */
+const LISTENS_AFTER_MS = 300;
 /** A child that lived so long was not broken from the start. */
 const HEALTHY_MS = 5_000;
 
 export interface LinkListener {
   onLink(ifname: string): void;
-  /** The child started or started anew: events before that were missed. */
+  /** Events may have been missed: a child has started, and again when it listens for sure. */
   onGap(): void;
 }
 
@@ -30,16 +33,23 @@ export class LinkMonitor {
   start(): void {
     const startedAt = performance.now();
     // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
-    const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
+    let said = '';
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      said = line;
+    });
     createInterface({ input: child.stdout }).on('line', (line) => {
       const ifname = parseMonitorLine(line);
       if (ifname !== undefined) this.listener.onLink(ifname);
     });
     this.listener.onGap();
+    this.timer = setTimeout(() => this.listener.onGap(), LISTENS_AFTER_MS);
     const ended = (why: string) => this.ended(why, performance.now() - startedAt);
-    child.once('error', (error) => ended(error.message)); // then there is no exit
-    child.once('exit', (code, signal) => ended(signal ?? `exit code ${code}`));
+    child.once('error', (error) => ended(error.message)); // then there is no close
+    child.once('close', (code, signal) =>
+      ended(`${signal ?? `exit code ${code}`}${said === '' ? '' : `, ${printable(said)}`}`),
+    );
   }
 
   stop(): void {
@@ -50,6 +60,7 @@ export class LinkMonitor {
 
   private ended(why: string, livedMs: number): void {
     if (this.stopped) return;
+    clearTimeout(this.timer);
     if (livedMs >= HEALTHY_MS) this.restartMs = FIRST_RESTART_MS;
     if (this.restartMs === FIRST_RESTART_MS) {
       this.log.warn(

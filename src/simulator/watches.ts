@@ -97,7 +97,8 @@ export class Watches {
     this.perDomain.set(watcher.domid, this.ofDomain(watcher.domid) - 1);
   }
 
-  private ofDomain(domid: number): number {
+  /** How many a domain has, over all of its connections. */
+  ofDomain(domid: number): number {
     return this.perDomain.get(domid) ?? 0;
   }
 }
