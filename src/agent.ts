@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { Config } from './config/schema.js';
+import type { LiveConfig } from './config/live.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Lanes } from './lanes.js';
 import { Kernel } from './network/kernel.js';
@@ -18,7 +18,7 @@ import { BACKEND_ROOT } from './xenstore/paths.js';
 export interface AgentOptions {
   /** Path of a socket or device; undefined: where it is found. */
   readonly xenstore: string | undefined;
-  readonly config: Config;
+  readonly config: LiveConfig;
   readonly log: Logger;
   /** Ends the agent. */
   readonly signal: AbortSignal;
@@ -43,6 +43,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     { onLink: (ifname) => reconciler?.onLinkEvent(ifname), onGap: () => reconciler?.kickAll() },
     options.log,
   );
+  options.config.onReload = () => reconciler?.kickAll();
   monitor.start();
   try {
     await Promise.all([kernel.prepare(), loadNetback(options.log)]);
@@ -93,8 +94,16 @@ class Session {
   static async open(store: XenstoreClient, kernel: Kernel, { config, log, signal }: AgentOptions): Promise<Session> {
     const domid = await store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
-    const attaching = new Lanes(ATTACHING_AT_ONCE);
-    const reconciler = new Reconciler({ store, kernel, config, log, privileged, attaching });
+    const reconciler = new Reconciler({
+      store,
+      kernel,
+      get config() {
+        return config.current;
+      },
+      log,
+      privileged,
+      attaching: new Lanes(ATTACHING_AT_ONCE),
+    });
     return new Session(store, reconciler, log, signal);
   }
 

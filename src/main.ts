@@ -3,7 +3,7 @@
 import './v8-flags.js';
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { ConfigError, ConnectionError, hasCode, VifdError } from './errors.js';
+import { ConnectionError, hasCode, VifdError } from './errors.js';
 
 const EXIT_CODES = `
 Exit codes:
@@ -12,6 +12,8 @@ Exit codes:
   2  wrong usage
   3  no xenstore here, no permission to use it, or it cannot be reached
   4  the configuration is not valid`;
+
+const CONFIG_FILES = '/etc/xen/vifd.toml and /etc/xen/vifd.d/*.toml';
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
@@ -32,6 +34,8 @@ function program(): Command {
       '--xenstore <path>',
       'socket or device of xenstore (default: $XENSTORED_PATH, or where it is found)',
     ).argParser(nonEmpty);
+  const configFile = () =>
+    new Option('-c, --config <file>', `configuration file, instead of ${CONFIG_FILES}`).argParser(nonEmpty);
 
   vifd
     .command('run')
@@ -39,7 +43,7 @@ function program(): Command {
       'the agent: attach every vif to its bridge, keep it right, remove it when the guest leaves; stays in the foreground',
     )
     .option('--foreground', 'stay in the foreground (the default; accepted for service files)')
-    .option('-c, --config <file>', 'configuration file (default: none, built-in values)', nonEmpty)
+    .addOption(configFile())
     .addOption(xenstore())
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
     .action(async (options) => (await import('./commands/run.js')).run(options));
@@ -50,6 +54,20 @@ function program(): Command {
     .addOption(xenstore())
     .option('--json', 'one JSON object a line')
     .action(async (options) => (await import('./commands/monitor.js')).monitor(options));
+
+  const config = vifd.command('config').description('check and show the configuration; needs no xenstore');
+  config
+    .command('check')
+    .description('say every fault of the configuration files: those that would keep the agent from starting')
+    .argument('[file]', `the one file to check, instead of ${CONFIG_FILES}`, nonEmpty)
+    .action(async (file) => (await import('./commands/config.js')).checkConfig(file));
+  config
+    .command('show')
+    .description('every setting with the value that the files give it now, and where that comes from')
+    .addOption(configFile())
+    .addOption(new Option('--defaults', 'the defaults with their meaning instead: a sample file').conflicts('config'))
+    .option('--json', 'one JSON object')
+    .action(async (options) => (await import('./commands/config.js')).showConfig(options));
 
   vifd
     .command('demo')
@@ -67,7 +85,7 @@ function nonEmpty(value: string): string {
 
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof ConfigError) return 4;
+  if (hasCode(error, 'ECONFIG')) return 4;
   if (error instanceof ConnectionError || hasCode(error, 'EACCES', 'EPERM')) return 3;
   return 1;
 }

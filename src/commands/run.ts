@@ -1,6 +1,6 @@
-/** `vifd run`: the agent in the foreground, until SIGTERM or SIGINT. */
+/** `vifd run`: the agent in the foreground, until SIGTERM or SIGINT; SIGHUP makes it read its configuration again. */
 import { runAgent } from '../agent.js';
-import { loadConfig } from '../config/load.js';
+import { LiveConfig } from '../config/live.js';
 import { createLogger } from '../logger.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
@@ -15,7 +15,8 @@ export async function run(options: RunOptions): Promise<void> {
   const abort = new AbortController();
   // Not once(): execa's signal-exit ends the process by the signal when no other listener is left.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => abort.abort());
-  const config = await loadConfig(options.config);
+  const config = await LiveConfig.load(options.config, log);
+  process.on('SIGHUP', () => void config.reload());
   try {
     await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal });
     log.info('stopped; the vifs stay as they are');

@@ -1,55 +1,120 @@
-/** EDGE: reads the configuration file and checks it against the schema; every fault names file, line and key. */
-import { readFile } from 'node:fs/promises';
-import { parse, TomlError } from 'smol-toml';
-import { ConfigError } from '../errors.js';
-import { type Config, DEFAULTS } from './schema.js';
+/** EDGE: finds and reads the configuration files; every fault names file, line, key, value and what was expected. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ConfigError, VifdError } from '../errors.js';
+import { checkFile, formatPath, formatValue, type Given, type GivenValues, isTable, type KeyPath } from './check.js';
+import { type Config, configOf } from './schema.js';
 
-/** The defaults, changed by `file` if one is given. Rejects with ConfigError. */
-export async function loadConfig(file: string | undefined): Promise<Config> {
-  if (file === undefined) return DEFAULTS;
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new ConfigError(file, 0, '', `cannot be read (${error.code})`, 'a readable TOML file');
+/** Where the files are unless one is named. */
+export const CONFIG_DIR = '/etc/xen';
+
+export interface Loaded {
+  readonly config: Config;
+  /** In the order in which they were read; empty: all is default. */
+  readonly files: readonly string[];
+  readonly given: GivenValues;
+}
+
+/**
+ * The defaults, refined by `file`; without one by `vifd.toml` and then by `vifd.d/*.toml` in order of their names, as far
+ * as they are there. Rejects with code ECONFIG and all faults of all files, a line each.
+ */
+export async function loadConfig(file: string | undefined, dir = CONFIG_DIR): Promise<Loaded> {
+  const files = file === undefined ? await findFiles(dir) : [file];
+  const given = new Map<string, Given>();
+  const faults: ConfigError[] = [];
+  for (const name of files) {
+    const one = await readOne(name);
+    for (const [key, value] of one.given) given.set(key, value);
+    faults.push(...one.faults);
+  }
+  const [first, ...more] = faults;
+  if (first !== undefined && more.length === 0) throw first;
+  if (first !== undefined) throw new VifdError('ECONFIG', faults.map(({ message }) => message).join('\n'));
+  return { config: configOf(new Map([...given].map(([key, { value }]) => [key, value]))), files, given };
+}
+
+async function findFiles(dir: string): Promise<string[]> {
+  const [names, dropIns] = await Promise.all([list(dir), list(join(dir, 'vifd.d'))]);
+  return [
+    ...names.filter((name) => name === 'vifd.toml').map((name) => join(dir, name)),
+    ...dropIns
+      .filter((name) => name.endsWith('.toml') && !name.startsWith('.'))
+      .sort()
+      .map((name) => join(dir, 'vifd.d', name)),
+  ];
+}
+
+/** The names in a directory, or none if it is not there. */
+function list(dir: string): Promise<string[]> {
+  return readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw new ConfigError(dir, 0, '', `cannot be read (${error.code})`, 'a readable directory');
   });
-  return parseConfig(file, text);
 }
 
-/** The configuration that this text makes of the defaults. Throws ConfigError. */
-export function parseConfig(file: string, text: string): Config {
-  const table = parseToml(file, text);
-  const fault = (key: string, value: unknown, expected: string) =>
-    new ConfigError(file, lineOf(text, key), key, JSON.stringify(value), expected);
-  for (const key of Object.keys(table)) {
-    if (key !== 'vif') throw fault(key, table[key], 'only the table [vif]');
-  }
-  const vif = table.vif ?? {};
-  if (!isTable(vif)) throw fault('vif', vif, 'a table');
-  for (const key of Object.keys(vif)) {
-    if (key !== 'qlen' && key !== 'tx_checksum')
-      throw fault(key, vif[key], 'one of the keys qlen, tx_checksum in [vif]');
-  }
-  const { qlen = DEFAULTS.vif.qlen, tx_checksum: txChecksum = DEFAULTS.vif.txChecksum } = vif;
-  if (typeof qlen !== 'number' || !Number.isInteger(qlen) || qlen < 1 || qlen > 1_000_000)
-    throw fault('qlen', qlen, 'a number of packets from 1 to 1000000');
-  if (txChecksum !== 'off' && txChecksum !== 'keep') throw fault('tx_checksum', txChecksum, '"off" or "keep"');
-  return { vif: { qlen, txChecksum } };
+interface OneFile {
+  readonly given: GivenValues;
+  readonly faults: readonly ConfigError[];
 }
 
-function isTable(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function parseToml(file: string, text: string): Record<string, unknown> {
-  try {
-    return parse(text);
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    throw new ConfigError(file, error.line, '', (error.message.split('\n')[0] ?? '').toLowerCase(), 'TOML');
-  }
-}
-
-/** The line of the key's first appearance; 0 if it cannot be found, as for a dotted key. */
-function lineOf(text: string, key: string): number {
-  return (
-    text.split('\n').findIndex((line) => new RegExp(`^\\s*\\[?\\s*${key.replace(/[^\w-]/g, '.')}\\b`).test(line)) + 1
+async function readOne(file: string): Promise<OneFile> {
+  const text = await readFile(file, 'utf8').catch(
+    ({ code }) => new ConfigError(file, 0, '', `cannot be read (${code})`, 'a readable TOML file'),
   );
+  return text instanceof ConfigError ? { given: new Map(), faults: [text] } : parseConfig(file, text);
 }
+
+/** What one file's text gives, and what is wrong with it. */
+export async function parseConfig(file: string, text: string): Promise<OneFile> {
+  const { parse, TomlError } = await loadParser();
+  const tryParse = (part: string) => {
+    try {
+      return parse(part);
+    } catch (error) {
+      if (error instanceof TomlError) return error;
+      throw error;
+    }
+  };
+  const root = tryParse(text);
+  if (root instanceof TomlError) {
+    const reason = root.message.split('\n')[0]?.replace('Invalid TOML document: ', '');
+    return { given: new Map(), faults: [new ConfigError(file, root.line, '', `not TOML (${reason})`, 'valid TOML')] };
+  }
+  const { values, faults } = checkFile(root);
+  const line = (path: KeyPath) => lineOf(tryParse, text, path);
+  return {
+    given: new Map([...values].map(([key, value]) => [key, { value, file, line: () => line(key.split('.')) }])),
+    faults: faults.map(
+      ({ path, value, expected }) => new ConfigError(file, line(path), formatPath(path), formatValue(value), expected),
+    ),
+  };
+}
+
+/** 2 MiB resident that an agent without a file does not need. In dist it is a file of its own, named by its content. */
+async function loadParser(): Promise<typeof import('smol-toml')> {
+  return import('smol-toml').catch((cause) => {
+    const what = "vifd's own TOML parser cannot be loaded; if vifd was installed anew while it ran, restart it";
+    throw new VifdError('ENOPARSER', what, { cause });
+  });
+}
+
+/**
+ * The line where the statement begins that gives `path` its value; 0 if none does. The parser itself decides, for it tells
+ * no positions: a part of a valid text that ends within a statement is not valid, so the statement begins after the longest
+ * valid part that lacks the path. Dotted keys, quoted keys and equal names in two tables need no rules of their own.
+ */
+function lineOf(tryParse: (part: string) => object, text: string, path: KeyPath): number {
+  const lines = text.split('\n');
+  let begin = 0;
+  for (let end = 1; end <= lines.length; end++) {
+    const part = tryParse(`${lines.slice(0, end).join('\n')}\n`);
+    if (part instanceof Error) continue;
+    if (has(part, path)) return begin + 1;
+    begin = end;
+  }
+  return 0;
+}
+
+const has = (root: unknown, [name, ...rest]: KeyPath): boolean =>
+  name === undefined || (isTable(root) && Object.hasOwn(root, name) && has(root[name], rest));

@@ -1,38 +1,306 @@
-import { describe, expect, test } from 'vitest';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { editDistance } from '../../src/config/check.js';
+import { LiveConfig } from '../../src/config/live.js';
 import { loadConfig, parseConfig } from '../../src/config/load.js';
-import { DEFAULTS } from '../../src/config/schema.js';
-import { ConfigError } from '../../src/errors.js';
+import { configOf, DEFAULTS, SETTINGS } from '../../src/config/schema.js';
+import { effectiveText, sampleText } from '../../src/config/text.js';
 
-test('without a file: qlen 1000 and tx off', async () => {
-  expect(await loadConfig(undefined)).toEqual({ vif: { qlen: 1000, txChecksum: 'off' } });
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'vifd-config-'));
+});
+beforeEach(async () => {
+  await rm(dir, { recursive: true });
+  await mkdir(join(dir, 'vifd.d'), { recursive: true });
+});
+afterAll(() => rm(dir, { recursive: true }));
+
+async function write(name: string, text: string): Promise<string> {
+  await writeFile(join(dir, name), text);
+  return join(dir, name);
+}
+
+test('the defaults: qlen 1000 and tx off', () => {
+  expect(DEFAULTS).toEqual({ vif: { qlen: 1000, txChecksum: 'off' } });
 });
 
-test.each([
-  ['', DEFAULTS],
-  ['[vif]', DEFAULTS],
-  ['[vif]\nqlen = 500', { vif: { qlen: 500, txChecksum: 'off' } }],
-  ['vif.tx_checksum = "keep"', { vif: { qlen: 1000, txChecksum: 'keep' } }],
-])('%j', (text, expected) => expect(parseConfig('f', text)).toEqual(expected));
+describe('every setting', () => {
+  test.each(SETTINGS)('$key: the type accepts the default, and only its own kind', ({ type, default: value }) => {
+    expect(type.accepts(value)).toBe(true);
+    for (const other of [undefined, null, {}, [], [value], Number.NaN, '', new Date()])
+      expect(type.accepts(other)).toBe(false);
+  });
+});
+
+describe('what a file gives', () => {
+  const parse = async (text: string) => {
+    const { given, faults } = await parseConfig('f', text);
+    expect(faults).toEqual([]);
+    return [...given].map(([key, { value, line }]) => [key, value, line()]);
+  };
+  test.each<[string, unknown[]]>([
+    ['', []],
+    ['[vif]', []],
+    ['[vif]\nqlen = 500', [['vif.qlen', 500, 2]]],
+    ['\ufeff[vif]\r\n\r\n# qlen = 1\r\nqlen = 500\r\n', [['vif.qlen', 500, 4]]],
+    ['vif.tx_checksum = "keep"', [['vif.tx_checksum', 'keep', 1]]],
+    ['\n vif . "qlen" = 7', [['vif.qlen', 7, 2]]],
+    ['["vif"]\n\'qlen\' = 7', [['vif.qlen', 7, 2]]],
+    [
+      '# both\n\nvif = { qlen = 7, tx_checksum = "off" } # here',
+      [
+        ['vif.qlen', 7, 3],
+        ['vif.tx_checksum', 'off', 3],
+      ],
+    ],
+  ])('%j', async (text, expected) => expect(await parse(text)).toEqual(expected));
+});
 
 describe('a fault names file, line, key, value and what was expected', () => {
-  test.each<[string, string]>([
-    ['[vif]\nqlen = "many"', 'vifd.toml:2: qlen is "many"; expected a number of packets from 1 to 1000000'],
-    ['[vif]\n\nqlen = 0', 'vifd.toml:3: qlen is 0; expected'],
-    ['[vif]\nqlen = 1.5', 'vifd.toml:2: qlen is 1.5; expected'],
-    ['[vif]\ntx_checksum = true', 'vifd.toml:2: tx_checksum is true; expected "off" or "keep"'],
-    ['[vif]\nqleen = 5', 'vifd.toml:2: qleen is 5; expected one of the keys qlen, tx_checksum in [vif]'],
-    ['[bridge]\nx = 1', 'vifd.toml:1: bridge is {"x":1}; expected only the table [vif]'],
-    ['vif = 3', 'vifd.toml:1: vif is 3; expected a table'],
-    ['[vif]\nqlen = ', 'vifd.toml:2: '],
-  ])('%j', (text, message) => {
-    const attempt = () => parseConfig('vifd.toml', text);
-    expect(attempt).toThrow(ConfigError);
-    expect(attempt).toThrow(message);
+  const known = (what: string, nearest: string) =>
+    `a ${what} that vifd knows; the nearest is ${nearest}, and 'vifd config show --defaults' has all`;
+  test.each<[string, ...string[]]>([
+    ['[vif]\nqlen = "many"', 'f:2: vif.qlen is "many"; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\n\nqlen = 0', 'f:3: vif.qlen is 0; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\nqlen = 1000001', 'f:2: vif.qlen is 1000001; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\nqlen = 1.5', 'f:2: vif.qlen is 1.5; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\nqlen = inf', 'f:2: vif.qlen is Infinity; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\n[vif.qlen]', 'f:2: vif.qlen is a table; expected a whole number of packets from 1 to 1000000'],
+    ['[vif]\ntx_checksum = true', 'f:2: vif.tx_checksum is true; expected "off" or "keep"'],
+    ['vif.tx_checksum = 1979-05-27', 'f:1: vif.tx_checksum is 1979-05-27; expected "off" or "keep"'],
+    ['vif = 3', 'f:1: vif is 3; expected a table, [vif]'],
+    ['\n[[vif]]', 'f:2: vif is an array; expected a table, [vif]'],
+    ['[vif]\nqleen = 5', `f:2: vif.qleen is 5; expected ${known('key', 'vif.qlen')}`],
+    ['[vif]\ntxchecksum = ""', `f:2: vif.txchecksum is ""; expected ${known('key', 'vif.tx_checksum')}`],
+    ['tx_checksums = 5', `f:1: tx_checksums is 5; expected ${known('key', 'vif.tx_checksum')}`],
+    ['tx_chk = 5', `f:1: tx_chk is 5; expected ${known('key', 'vif.tx_checksum')}`],
+    ['[vifs]\nqlen = 5', `f:1: vifs is a table; expected ${known('table', '[vif]')}`],
+    ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.qlen')}`],
+    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.qlen')}`],
+    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[vif]')}`],
+    ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML'],
+    [
+      '[vif]\nqlen = 1\nqlen = 2',
+      'f:3: not TOML (trying to redefine an already defined table or value); expected valid TOML',
+    ],
+    // The line is that of this key: not of the same words in a string, in a comment or in another table.
+    [
+      '[vif]\nqlen = 0 # vif.tx_checksum\n[other]\nqlen = """\n[vif]\ntx_checksum = 1\n"""\n#tx_checksum\n[vif.more]',
+      'f:2: vif.qlen is 0; expected a whole number of packets from 1 to 1000000',
+      `f:9: vif.more is a table; expected ${known('key', 'vif.qlen')}`,
+      `f:3: other is a table; expected ${known('table', '[vif]')}`,
+    ],
+    [
+      '[other]\nqlen = 1\n\nx = [\n  1, # qlen\n\n]\n[vif]\nqlen = [ # 5\n  5,\n]',
+      `f:1: other is a table; expected ${known('table', '[vif]')}`,
+      'f:9: vif.qlen is an array; expected a whole number of packets from 1 to 1000000',
+    ],
+  ])('%j', async (text, ...messages) => {
+    const { given, faults } = await parseConfig('f', text);
+    expect(faults.map(({ message }) => message)).toEqual(messages);
+    expect(given.size).toBe(0);
+  });
+});
+
+test('the edit distance is a distance, and counts edits', () => {
+  expect([editDistance('qlen', 'qleen'), editDistance('', 'abc'), editDistance('kitten', 'sitting')]).toEqual([
+    1, 3, 3,
+  ]);
+  const word = fc.string({ maxLength: 12 });
+  fc.assert(
+    fc.property(word, word, word, (a, b, c) => {
+      expect(editDistance(a, b) === 0).toBe(a === b);
+      expect(editDistance(a, b)).toBe(editDistance(b, a));
+      expect(editDistance(a, c)).toBeLessThanOrEqual(editDistance(a, b) + editDistance(b, c));
+    }),
+  );
+});
+
+describe('files', () => {
+  const load = async () => {
+    const { config, files, given } = await loadConfig(undefined, dir);
+    return { config, files, text: effectiveText(given) };
+  };
+
+  test('no file, and not even a directory: the defaults', async () => {
+    expect(await load()).toMatchObject({ config: DEFAULTS, files: [] });
+    expect(await loadConfig(undefined, join(dir, 'nowhere'))).toMatchObject({ config: DEFAULTS, files: [] });
   });
 
-  test('a file that is not there', async () => {
-    await expect(loadConfig('/nonexistent/vifd.toml')).rejects.toThrow(
-      '/nonexistent/vifd.toml: cannot be read (ENOENT)',
+  test('drop-ins refine the main file in order of their names, key by key', async () => {
+    const main = await write('vifd.toml', '[vif]\nqlen = 1\ntx_checksum = "keep"');
+    const late = await write('vifd.d/20-b.toml', '# mine\nvif.qlen = 3');
+    const early = await write('vifd.d/10-a.toml', '[vif]\nqlen = 2');
+    await write('vifd.d/.30-hidden.toml', 'qlen');
+    await write('vifd.d/30-c.toml.bak', 'qlen');
+    const { config, files, text } = await load();
+    expect(config).toEqual({ vif: { qlen: 3, txChecksum: 'keep' } });
+    expect(files).toEqual([main, early, late]);
+    expect(text).toContain(`qlen = 3  # packets; ${late}:2\n`);
+    expect(text).toContain(`tx_checksum = "keep"  # ${main}:3\n`);
+  });
+
+  test('drop-ins alone', async () => {
+    await write('vifd.d/a.toml', 'vif.qlen = 3');
+    expect(await load()).toMatchObject({ config: { vif: { qlen: 3, txChecksum: 'off' } } });
+  });
+
+  test('a named file stands for itself', async () => {
+    await write('vifd.toml', 'vif.qlen = 1');
+    await write('vifd.d/a.toml', 'vif.tx_checksum = "keep"');
+    const named = await write('other.conf', 'vif.qlen = 9');
+    expect(await loadConfig(named, dir)).toMatchObject({
+      config: { vif: { qlen: 9, txChecksum: 'off' } },
+      files: [named],
+    });
+  });
+
+  test('a fault in a drop-in counts even if a later file mends it; all faults of all files are told', async () => {
+    await write('vifd.toml', 'vif.qlen = 1');
+    const a = await write('vifd.d/a.toml', 'vif.qlen = 0');
+    await expect(load()).rejects.toMatchObject({ code: 'ECONFIG', file: a, line: 1, key: 'vif.qlen', value: '0' });
+    const b = await write('vifd.d/b.toml', 'vif = {\nqlen = 1');
+    await write('vifd.d/c.toml', 'vif.qlen = 1');
+    await expect(load()).rejects.toMatchObject({
+      code: 'ECONFIG',
+      message: expect.stringMatching(new RegExp(`^${a}:1: vif.qlen is 0.*\n${b}:\\d: not TOML`)),
+    });
+  });
+
+  test.each<[string, string, () => Promise<unknown>]>([
+    [
+      'a named file that is not there',
+      'nowhere.toml: cannot be read (ENOENT)',
+      () => loadConfig(`${dir}/nowhere.toml`),
+    ],
+    ['a directory for a file', 'vifd.d: cannot be read (EISDIR)', () => loadConfig(`${dir}/vifd.d`)],
+    [
+      'a drop-in that leads nowhere',
+      'x.toml: cannot be read (ENOENT)',
+      async () => {
+        await symlink('/nonexistent/vifd', `${dir}/vifd.d/x.toml`);
+        await load();
+      },
+    ],
+    [
+      'a file for the directory of drop-ins',
+      'vifd.d: cannot be read (ENOTDIR)',
+      async () => {
+        await rm(`${dir}/vifd.d`, { recursive: true });
+        await write('vifd.d', '');
+        await load();
+      },
+    ],
+  ])('%s', async (_, message, attempt) => {
+    await expect(attempt()).rejects.toMatchObject({ code: 'ECONFIG', message: expect.stringContaining(message) });
+  });
+});
+
+describe('the sample file', () => {
+  const given = async (text: string) => {
+    const { given: values, faults } = await parseConfig('sample', text);
+    expect(faults).toEqual([]);
+    return new Map([...values].map(([key, { value }]) => [key, value]));
+  };
+
+  test('gives every setting, and each its default', async () => {
+    const values = await given(sampleText());
+    expect([...values]).toEqual(SETTINGS.map(({ key, default: value }) => [key, value]));
+    expect(configOf(values)).toEqual(DEFAULTS);
+  });
+
+  test('says meaning, type, unit and default of each, in lines of at most 120 columns', () => {
+    expect(sampleText()).toContain(
+      '# Transmit queue length of the host end of the vif.\n# A whole number of packets from 1 to 1000000; default 1000.\nqlen = 1000\n',
     );
+    expect(
+      sampleText()
+        .split('\n')
+        .filter((line) => line.length > 120),
+    ).toEqual([]);
+  });
+
+  test('what is shown as effective is a file, too', async () => {
+    expect(configOf(await given(effectiveText(new Map())))).toEqual(DEFAULTS);
+  });
+
+  test('is in the README as it is', async () => {
+    const [, block] = /^```toml\n([^`]*)```/m.exec(await readFile('README.md', 'utf8')) ?? [];
+    expect(block).toBe(sampleText());
+  });
+});
+
+describe('reading again', () => {
+  const start = async (text: string) => {
+    const lines: { level: number; msg: string }[] = [];
+    const log = pino({ base: null }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+    const file = await write('live.toml', text);
+    const live = await LiveConfig.load(file, log);
+    return { live, lines, file };
+  };
+
+  test('good files come into force, and the log says what has changed', async () => {
+    const { live, lines } = await start('vif.qlen = 1');
+    const seen: number[] = [];
+    live.onReload = () => seen.push(live.current.vif.qlen);
+    await write('live.toml', 'vif.qlen = 2');
+    await live.reload();
+    await live.reload();
+    expect(seen).toEqual([2, 2]);
+    expect(lines.map(({ msg }) => msg)).toEqual([
+      'configuration read again: vif.qlen 1 -> 2; every vif is brought to it',
+      'configuration read again: nothing has changed',
+    ]);
+  });
+
+  test('a bad file leaves what was in force, since then', async () => {
+    const before = Date.now();
+    const { live, lines, file } = await start('vif.qlen = 1');
+    const after = Date.now();
+    live.onReload = () => expect.unreachable();
+    await sleep(5);
+    await write('live.toml', 'vif.qlen = 0');
+    await live.reload();
+    await rm(file);
+    await live.reload();
+    expect(live.current.vif.qlen).toBe(1);
+    const [first = '', second = ''] = lines.map(({ msg }) => msg);
+    expect(first).toMatch(/live\.toml:1: vif\.qlen is 0; expected .*; keeping the configuration of /);
+    expect(second).toMatch(/cannot be read \(ENOENT\).*; keeping the configuration of /);
+    const kept = Date.parse(second.slice(second.lastIndexOf(' ') + 1));
+    expect([kept >= before, kept <= after]).toEqual([true, true]);
+  });
+
+  test('a parser that is gone, as when vifd was installed anew, leaves it too, and the log says what to do', async () => {
+    const { live, lines } = await start('vif.qlen = 1');
+    vi.doMock('smol-toml', () => {
+      throw new Error('gone');
+    });
+    await live.reload();
+    vi.doUnmock('smol-toml');
+    expect(lines[0]?.msg).toMatch(/parser cannot be loaded; .* restart it; keeping the configuration of /);
+    expect(live.current.vif.qlen).toBe(1);
+  });
+
+  test('the last request has the last word, even if an earlier one is slow', async () => {
+    const { live, file } = await start('vif.qlen = 1');
+    await rm(file);
+    execFileSync('mkfifo', [file]);
+    const first = live.reload();
+    await sleep(50); // it waits for somebody to write
+    await rename(file, `${file}.slow`);
+    await write('live.toml', 'vif.qlen = 3');
+    const second = live.reload();
+    await sleep(50);
+    await writeFile(`${file}.slow`, 'vif.qlen = 2');
+    await Promise.all([first, second]);
+    expect(live.current.vif.qlen).toBe(3);
   });
 });

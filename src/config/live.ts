@@ -1,0 +1,61 @@
+/** The configuration in force: read at the start and again on request. A bad file leaves the one before in force. */
+import type { Logger } from 'pino';
+import { VifdError } from '../errors.js';
+import { type Loaded, loadConfig } from './load.js';
+import type { Config } from './schema.js';
+import { effectiveSettings } from './text.js';
+
+export class LiveConfig {
+  /** Called whenever the files have been read again and are good. */
+  onReload: () => void = () => undefined;
+  private readAt = new Date();
+  /** One reading at a time: the last that was asked for has the last word. */
+  private reading = Promise.resolve();
+
+  private constructor(
+    private loaded: Loaded,
+    private readonly read: () => Promise<Loaded>,
+    private readonly log: Logger,
+  ) {}
+
+  /** Rejects as loadConfig. */
+  static async load(file: string | undefined, log: Logger): Promise<LiveConfig> {
+    const read = () => loadConfig(file);
+    return new LiveConfig(await read(), read, log);
+  }
+
+  /** Ask at every use: it changes. */
+  get current(): Config {
+    return this.loaded.config;
+  }
+
+  /** Never rejects; the log has the outcome. */
+  reload(): Promise<void> {
+    this.reading = this.reading.then(() => this.readAgain());
+    return this.reading;
+  }
+
+  private async readAgain(): Promise<void> {
+    try {
+      const loaded = await this.read();
+      const changes = describeChanges(this.loaded, loaded);
+      this.loaded = loaded;
+      this.readAt = new Date();
+      const what = changes.length === 0 ? 'nothing has changed' : `${changes.join(', ')}; every vif is brought to it`;
+      this.log.info({ changes }, `configuration read again: ${what}`);
+      this.onReload();
+    } catch (error) {
+      const reason = error instanceof VifdError ? error.message : (error as Error).stack;
+      this.log.error(`${reason}; keeping the configuration of ${this.readAt.toISOString()}`);
+    }
+  }
+}
+
+/** `vif.qlen 1000 -> 500`, for each setting that has changed. */
+function describeChanges(before: Loaded, after: Loaded): string[] {
+  const old = effectiveSettings(before.given);
+  return effectiveSettings(after.given).flatMap(({ key, value }, i) => {
+    const was = JSON.stringify(old[i]?.value);
+    return was === JSON.stringify(value) ? [] : [`${key} ${was} -> ${JSON.stringify(value)}`];
+  });
+}

@@ -1,0 +1,85 @@
+/** `vifd config` and the refusal of `vifd run`, as an admin meets them: the program itself, bundled for this test. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sampleText } from '../../src/config/text.js';
+
+let dir: string;
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'vifd-config-'));
+  symlinkSync(resolve('node_modules'), join(dir, 'node_modules'));
+  writeFileSync(join(dir, 'package.json'), '{"type":"module","version":"0"}');
+  await build({
+    entryPoints: ['src/main.ts'],
+    outdir: join(dir, 'dist'),
+    bundle: true,
+    splitting: true,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+  });
+  writeFileSync(join(dir, 'good.toml'), '[vif]\n\nqlen = 500\n');
+  writeFileSync(join(dir, 'bad.toml'), 'vif.qlen = 0\nvif.qleen = 1\n');
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function vifd(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/main.js', ...args], {
+    cwd: dir,
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+describe('check', () => {
+  test('a good file', () =>
+    expect(vifd('config', 'check', 'good.toml')).toEqual({ status: 0, stdout: 'valid: good.toml\n', stderr: '' }));
+
+  test('a bad one: every fault, and exit code 4', () => {
+    const { status, stdout, stderr } = vifd('config', 'check', 'bad.toml');
+    expect([status, stdout]).toEqual([4, '']);
+    expect(stderr).toMatch(
+      /^vifd: bad\.toml:1: vif\.qlen is 0; expected .*\nbad\.toml:2: vif\.qleen is 1; .* nearest is vif\.qlen.*\n$/,
+    );
+  });
+
+  test('none that is there', () => {
+    const { status, stderr } = vifd('config', 'check', 'none.toml');
+    expect([status, stderr]).toEqual([4, 'vifd: none.toml: cannot be read (ENOENT); expected a readable TOML file\n']);
+  });
+});
+
+describe('show', () => {
+  test('--defaults is the sample file', () =>
+    expect(vifd('config', 'show', '--defaults')).toEqual({ status: 0, stdout: sampleText(), stderr: '' }));
+
+  test('values and where they come from', () =>
+    expect(vifd('config', 'show', '-c', 'good.toml').stdout).toMatch(
+      /\[vif\]\nqlen = 500 {2}# packets; good\.toml:3\ntx_checksum = "off" {2}# default\n$/,
+    ));
+
+  test('--json', () => {
+    const { files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
+    expect(files).toEqual(['good.toml']);
+    expect(settings).toEqual([
+      { key: 'vif.qlen', value: 500, default: 1000, unit: 'packets', from: { file: 'good.toml', line: 3 } },
+      { key: 'vif.tx_checksum', value: 'off', default: 'off', unit: null, from: null },
+    ]);
+  });
+
+  test('a bad file is not shown', () =>
+    expect(vifd('config', 'show', '-c', 'bad.toml')).toMatchObject({ status: 4, stdout: '' }));
+
+  test.each([[['config']], [['config', 'show', '--defaults', '-c', 'good.toml']], [['config', 'check', '']]])(
+    'wrong usage: %j',
+    (args) => expect(vifd(...args)).toMatchObject({ status: 2, stdout: '' }),
+  );
+});
+
+test('the agent refuses to start on a bad file, before it looks for xenstore', () => {
+  const { status, stderr } = vifd('run', '-c', 'bad.toml', '--xenstore', '/nonexistent');
+  expect([status, stderr]).toEqual([4, expect.stringContaining('bad.toml:1: vif.qlen is 0')]);
+});
