@@ -33,13 +33,16 @@ function program(): Command {
       'socket or device of xenstore (default: $XENSTORED_PATH, or where it is found)',
     ).argParser(nonEmpty);
 
+  const config = () =>
+    new Option('-c, --config <file>', 'configuration file (default: none, built-in values)').argParser(nonEmpty);
+
   vifd
     .command('run')
     .description(
       'the agent: attach every vif to its bridge, keep it right, remove it when the guest leaves; stays in the foreground',
     )
     .option('--foreground', 'stay in the foreground (the default; accepted for service files)')
-    .option('-c, --config <file>', 'configuration file (default: none, built-in values)', nonEmpty)
+    .addOption(config())
     .addOption(xenstore())
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
     .action(async (options) => (await import('./commands/run.js')).run(options));
@@ -50,6 +53,42 @@ function program(): Command {
     .addOption(xenstore())
     .option('--json', 'one JSON object a line')
     .action(async (options) => (await import('./commands/monitor.js')).monitor(options));
+
+  vifd
+    .command('status')
+    .description(
+      'all vifs: interface, bridge, states, packets, and what keeps one from working; with or without an agent',
+    )
+    .addOption(config())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .option('--watch', 'again every 2 seconds, until SIGINT or SIGTERM')
+    .addHelpText('after', '\nExit codes: 0 no vif has failed; 1 one has; 2, 3 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/status.js')).status(options));
+
+  vifd
+    .command('explain')
+    .description(
+      "the way of one vif from dom0's write to the guest's carrier: the first thing on it that is wrong, and the remedy",
+    )
+    .argument('<vif>', 'vif5.0, 5/0, a path in xenstore, or the name of its interface', nonEmpty)
+    .addOption(config())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 it works, or waits for the guest; 1 something is wrong;\n2, 3 and 4 as of vifd',
+    )
+    .action(async (vif, options) => (await import('./commands/explain.js')).explain(vif, options));
+
+  vifd
+    .command('doctor')
+    .description('what on this machine keeps vifs from working, or may; changes nothing')
+    .addOption(config())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText('after', '\nExit codes: 0 nothing, or warnings only; 1 errors; 2 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/doctor.js')).doctor(options));
 
   vifd
     .command('demo')
