@@ -70,6 +70,42 @@ function program(): Command {
     .action(async (options) => (await import('./commands/config.js')).showConfig(options));
 
   vifd
+    .command('status')
+    .description(
+      'all vifs: interface, bridge, states, packets, and what keeps one from working; with or without an agent',
+    )
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .option('--watch', 'again every 2 seconds, until SIGINT or SIGTERM')
+    .addHelpText('after', '\nExit codes: 0 no vif has failed; 1 one has; 2, 3 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/status.js')).status(options));
+
+  vifd
+    .command('explain')
+    .description(
+      "the way of one vif from dom0's write to the guest's carrier: the first thing on it that is wrong, and the remedy",
+    )
+    .argument('<vif>', 'vif5.0, 5/0, a path in xenstore, or the name of its interface', nonEmpty)
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 it works, or waits for the guest; 1 something is wrong;\n2, 3 and 4 as of vifd',
+    )
+    .action(async (vif, options) => (await import('./commands/explain.js')).explain(vif, options));
+
+  vifd
+    .command('doctor')
+    .description('what on this machine keeps vifs from working, or may; changes nothing')
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText('after', '\nExit codes: 0 nothing, or warnings only; 1 errors; 2 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/doctor.js')).doctor(options));
+
+  vifd
     .command('demo')
     .description(
       'show the main job here and now, without Xen: simulated dom0 and guests, real interfaces in a private namespace',

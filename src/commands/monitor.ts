@@ -15,6 +15,7 @@ import {
   parseBackendPath,
   parseDevid,
 } from '../xenstore/paths.js';
+import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
 export interface MonitorOptions {
   readonly xenstore?: string;
@@ -45,7 +46,7 @@ export async function monitor(options: MonitorOptions): Promise<void> {
   const print = options.json
     ? (event: MonitorEvent) => console.log(JSON.stringify(event))
     : (event: MonitorEvent) => console.log(formatEvent(event));
-  const stop = () => void store.close().catch(() => process.kill(process.pid, 'SIGKILL'));
+  const stop = () => void store.close().catch(endDespiteBlockedRead);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.stdout.on('error', stop); // the reader of the pipe has gone
   await new Monitor(store, print).start().catch(async (error) => {

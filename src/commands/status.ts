@@ -1,0 +1,48 @@
+/** `vifd status`: all vifs as xenstore and the kernel show them, whether an agent runs or not. Changes nothing. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { surround, withConnections } from '../doctor/surroundings.js';
+import type { Kernel } from '../network/kernel.js';
+import { asciiJson } from '../text.js';
+import { lookAtVifs } from '../vif/look.js';
+import { formatStatus, reportStatus, type StatusReport } from '../vif/report.js';
+import type { XenstoreClient } from '../xenstore/client.js';
+
+export interface StatusOptions {
+  readonly config?: string;
+  readonly xenstore?: string;
+  readonly json?: boolean;
+  readonly watch?: boolean;
+}
+
+const REDRAW_MS = 2_000;
+
+/** The exit code says whether any vif has failed. */
+export async function status(options: StatusOptions): Promise<void> {
+  await withConnections(options.xenstore, async (store, kernel) => {
+    const healthy = await show(store, kernel, options);
+    process.exitCode = healthy ? 0 : 1;
+  });
+}
+
+/** Resolves with whether all was well when it was last shown. */
+async function show(store: XenstoreClient, kernel: Kernel, options: StatusOptions): Promise<boolean> {
+  const stop = new AbortController();
+  if (options.watch) {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort());
+    process.stdout.on('error', () => stop.abort()); // the reader of the pipe has gone
+  }
+  for (;;) {
+    const io = await surround(store, kernel, options.config);
+    const report = reportStatus(io.around.programs, await lookAtVifs(io));
+    print(report, options);
+    if (options.watch) await sleep(REDRAW_MS, undefined, { signal: stop.signal }).catch(() => undefined);
+    if (!options.watch || stop.signal.aborted) return report.healthy;
+  }
+}
+
+function print(report: StatusReport, { json, watch }: StatusOptions): void {
+  if (json) return console.log(asciiJson(report));
+  if (watch) process.stdout.write(process.stdout.isTTY ? '\x1b[H\x1b[2J' : '\n');
+  console.log(formatStatus(report).join('\n'));
+}

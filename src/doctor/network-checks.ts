@@ -1,0 +1,167 @@
+/** Checks of this domain's network: bridges, what drops their packets, and who else lays hands on vifs. Pure. */
+import type { Link } from '../network/rtnetlink.js';
+import { plainWord } from '../text.js';
+import { isVifLink } from '../vif/seen.js';
+import { type Check, error, type Judgement, ok, warning } from './finding.js';
+import { type DroppingChain, inTrouble, type Machine } from './machine.js';
+import { matchesVif, sectionsOf, valuesOf } from './unit-file.js';
+
+export const NETWORK_CHECKS: readonly Check[] = [
+  { code: 'netlink', judge: judgeNetlink },
+  { code: 'ethtool', judge: judgeEthtool },
+  { code: 'iproute2', judge: judgeIproute },
+  { code: 'bridge', judge: judgeBridges },
+  { code: 'uplink', judge: judgeUplinks },
+  { code: 'mtu', judge: judgeMtus },
+  { code: 'br-netfilter', judge: judgeBridgeFilter },
+  { code: 'networkmanager', judge: judgeNetworkManager },
+  { code: 'networkd', judge: judgeNetworkd },
+];
+
+function judgeNetlink({ netlinkFault }: Machine): Judgement[] {
+  if (netlinkFault === undefined) return [];
+  return [error(`the kernel cannot be asked over netlink: ${netlinkFault}`, 'see the README for what vifd needs')];
+}
+
+function judgeEthtool({ ethtoolFault, netlinkFault }: Machine): Judgement[] {
+  if (netlinkFault !== undefined) return [];
+  if (ethtoolFault === undefined) return [ok('the kernel speaks ethtool over netlink')];
+  return [error(ethtoolFault, 'use Linux 5.6 or later, or tx_checksum = "keep" in the configuration')];
+}
+
+function judgeIproute({ hasIp }: Machine): Judgement[] {
+  if (hasIp) return [ok('iproute2 is here')];
+  return [
+    warning(
+      'the program ip is missing, or not iproute2: vifd hears of changes by its periodic look only',
+      'install iproute2',
+    ),
+  ];
+}
+
+interface Bridge {
+  readonly link: Link;
+  readonly ports: readonly Link[];
+}
+
+function bridgesOf({ links }: Machine): Bridge[] {
+  return links
+    .filter(({ kind }) => kind === 'bridge')
+    .map((link) => ({ link, ports: links.filter(({ master }) => master === link.ifindex) }));
+}
+
+const namesOf = (links: readonly Link[]): string => links.map(({ ifname }) => plainWord(ifname)).join(', ');
+
+function judgeBridges(machine: Machine): Judgement[] {
+  if (machine.netlinkFault !== undefined) return [];
+  const bridges = bridgesOf(machine);
+  if (bridges.length === 0)
+    return [
+      warning(
+        'there is no bridge here for vifs to join',
+        'ip link add br_lan type bridge && ip link set br_lan up && ip link set NIC master br_lan',
+      ),
+    ];
+  return bridges.map(({ link, ports }) => {
+    const says = `${link.ifname} has ${ports.length === 0 ? 'no ports' : `the ports ${namesOf(ports)}`}`;
+    if (link.up) return ok(says);
+    const judge = ports.some(isVifLink) ? error : warning;
+    return judge(`${says}, but is down: no packet passes`, `ip link set ${link.ifname} up`);
+  });
+}
+
+function judgeUplinks(machine: Machine): Judgement[] {
+  return bridgesOf(machine)
+    .filter(({ ports }) => ports.every(isVifLink))
+    .map(({ link }) =>
+      warning(
+        `${link.ifname} has no uplink: its guests reach each other and this domain only`,
+        `if they are to reach further: ip link set NIC master ${link.ifname}`,
+      ),
+    );
+}
+
+function judgeMtus(machine: Machine): Judgement[] {
+  return bridgesOf(machine).flatMap(({ link, ports }) => {
+    const mtus = [...new Set(ports.map(({ mtu }) => mtu))].sort((a, b) => a - b);
+    if (mtus.length < 2) return [];
+    const groups = mtus.map((mtu) => `${mtu} on ${namesOf(ports.filter((port) => port.mtu === mtu))}`);
+    return [
+      warning(
+        `the ports of ${link.ifname} have different MTUs (${groups.join('; ')}): larger packets are lost between them`,
+        "give all the same: ip link set NIC mtu N, and mtu=N in the guest's vif line",
+      ),
+    ];
+  });
+}
+
+function judgeBridgeFilter({ bridgeFilter }: Machine): Judgement[] {
+  const { iptables, ip6tables, dropping } = bridgeFilter;
+  if (dropping === undefined && (iptables || ip6tables))
+    return [
+      warning(
+        'br_netfilter hands bridged packets to iptables, whose FORWARD policy cannot be read',
+        'run vifd doctor as root, with nft and iptables installed',
+      ),
+    ];
+  const hit = (dropping ?? []).filter((chain) => concernsBridges(chain, bridgeFilter));
+  if (hit.length === 0) return [ok('no policy was found that drops bridged packets')];
+  const chains = hit
+    .map(({ family, table, chain }) => [family, table, chain].map((word) => plainWord(word)).join(' '))
+    .join(', ');
+  return [
+    warning(
+      `policy DROP in ${chains} also meets bridged packets: guests' packets are lost unless a rule accepts them (Docker sets such a policy)`,
+      'sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, or accept them by a rule',
+    ),
+  ];
+}
+
+function concernsBridges({ family }: DroppingChain, { iptables, ip6tables }: Machine['bridgeFilter']): boolean {
+  if (family === 'bridge') return true;
+  if (family === 'ip') return iptables === true;
+  if (family === 'ip6') return ip6tables === true;
+  return family === 'inet' && (iptables === true || ip6tables === true);
+}
+
+function judgeNetworkManager({ running, files }: Machine): Judgement[] {
+  if (!running.has('NetworkManager')) return [];
+  if (files.networkManager.some(({ text }) => leavesVifs(text))) return [ok('NetworkManager leaves vifs alone')];
+  return [
+    warning(
+      'NetworkManager runs, and nothing tells it to leave vifs alone: it may detach them from their bridge',
+      'in /etc/NetworkManager/conf.d/vif.conf: [keyfile] and unmanaged-devices=interface-name:vif*; nmcli general reload',
+    ),
+  ];
+}
+
+/** By a list of unmanaged devices, or by a section for such devices. */
+function leavesVifs(text: string): boolean {
+  return sectionsOf(text).some(({ name, entries }) => {
+    if (name === 'keyfile') return valuesOf(entries, 'unmanaged-devices').some(coversVifs);
+    return (
+      name.startsWith('device') &&
+      valuesOf(entries, 'match-device').some(coversVifs) &&
+      valuesOf(entries, 'managed').some((value) => /^(0|no|false)$/i.test(value))
+    );
+  });
+}
+
+/** A device list of NetworkManager.conf(5). */
+const coversVifs = (list: string): boolean =>
+  list.split(/[,;]/).some((spec) => /^\s*(\*|(interface-name:)?[=~]?\^?vif.*|driver:vif)\s*$/.test(spec));
+
+function judgeNetworkd({ running, files, xenstore }: Machine): Judgement[] {
+  if (!running.has('systemd-network')) return []; // comm is clipped to 15 characters
+  const first = files.networkd.find(({ text }) => matchesVif(text));
+  if (first === undefined) return inTrouble(xenstore) ? [] : [ok('systemd-networkd has no file for vifs')];
+  const links = sectionsOf(first.text).filter(({ name }) => name === 'Link');
+  const unmanaged = links.flatMap(({ entries }) => valuesOf(entries, 'Unmanaged'));
+  if (unmanaged.some((value) => /^(yes|true|on|1)$/i.test(value))) return [ok(`${first.path} keeps networkd off vifs`)];
+  return [
+    warning(
+      `${first.path} makes systemd-networkd configure vifs: it may detach them from their bridge`,
+      'in /etc/systemd/network/05-vif.network: [Match] Name=vif* and [Link] Unmanaged=yes; networkctl reload',
+    ),
+  ];
+}
