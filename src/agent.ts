@@ -10,8 +10,10 @@ import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Lanes } from './lanes.js';
 import { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
+import type { ServiceReport, Working } from './service/report.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
 import { Reconciler } from './vif/reconciler.js';
+import type { Phase } from './vif/vif.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
 import { BACKEND_ROOT } from './xenstore/paths.js';
 
@@ -22,6 +24,8 @@ export interface AgentOptions {
   readonly log: Logger;
   /** Ends the agent. */
   readonly signal: AbortSignal;
+  /** Told when it is ready, and how it is. */
+  readonly service?: ServiceReport | undefined;
 }
 
 /** xenstored drops events of a domain that does not read for 20 s (contract 5.3); this finds what was lost. */
@@ -53,6 +57,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       return session.run();
     });
   } finally {
+    await options.service?.end();
     monitor.stop();
     kernel.close();
     await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
@@ -83,15 +88,23 @@ async function reconnect({ xenstore, log }: AgentOptions): Promise<XenstoreClien
 }
 
 /** One connection to xenstore, with all that hangs on it. */
-class Session {
+class Session implements Working {
+  private readonly log: Logger;
+  private readonly signal: AbortSignal;
+  private readonly service: ServiceReport | undefined;
   private constructor(
     private readonly store: XenstoreClient,
+    private readonly kernel: Kernel,
     readonly reconciler: Reconciler,
-    private readonly log: Logger,
-    private readonly signal: AbortSignal,
-  ) {}
+    { log, signal, service }: AgentOptions,
+  ) {
+    this.log = log;
+    this.signal = signal;
+    this.service = service;
+  }
 
-  static async open(store: XenstoreClient, kernel: Kernel, { config, log, signal }: AgentOptions): Promise<Session> {
+  static async open(store: XenstoreClient, kernel: Kernel, options: AgentOptions): Promise<Session> {
+    const { config, log } = options;
     const domid = await store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
     const reconciler = new Reconciler({
@@ -104,7 +117,7 @@ class Session {
       privileged,
       attaching: new Lanes(ATTACHING_AT_ONCE),
     });
-    return new Session(store, reconciler, log, signal);
+    return new Session(store, kernel, reconciler, options);
   }
 
   /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
@@ -118,6 +131,7 @@ class Session {
     const lost = this.store.closed.then((reason) => this.sayWhy(reason));
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
     clearInterval(timer);
+    if (!this.signal.aborted) this.service?.pause('the connection to xenstore is lost');
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
     const closed = this.store.close();
     await Promise.allSettled([closed, this.reconciler.stop()]);
@@ -136,6 +150,15 @@ class Session {
       { ms, uptimeMs: Math.round(process.uptime() * 1000) },
       `ready on ${this.store.peer}: ${connected} vifs connected, ${failed} failed`,
     );
+    await this.service?.begin(this);
+  }
+
+  counts(): Record<Phase, number> {
+    return this.reconciler.counts();
+  }
+
+  prove(): Promise<unknown> {
+    return Promise.all([this.store.read('domid'), this.kernel.getLink('lo')]);
   }
 
   private async watch(): Promise<void> {

@@ -15,6 +15,7 @@ Exit codes:
 
 const CONFIG_FILES = '/etc/xen/vifd.toml and /etc/xen/vifd.d/*.toml';
 
+const FORMATS = ['auto', 'json', 'pretty', 'journal'];
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 function program(): Command {
@@ -46,6 +47,15 @@ function program(): Command {
     .addOption(configFile())
     .addOption(xenstore())
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'json lines, pretty for terminals, or sentences with priority for the journal; auto: what fits stdout',
+      )
+        .choices(FORMATS)
+        .default('auto'),
+    )
+    .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
     .action(async (options) => (await import('./commands/run.js')).run(options));
 
   vifd

@@ -1,0 +1,85 @@
+/**
+ * Keeps the service manager informed: ready after the first scan, counts when they change, and a sign of life that is one:
+ * it is sent only after xenstore and the kernel have both answered.
+ */
+import type { Phase } from '../vif/vif.js';
+import type { Notify } from './notify.js';
+
+/** A session that has done its first scan. */
+export interface Working {
+  counts(): Record<Phase, number>;
+  /** One round trip each to xenstore and to the kernel. Rejects when one of them does not answer. */
+  prove(): Promise<unknown>;
+}
+
+const LOOK_EVERY_MS = 2_000;
+
+export class ServiceReport {
+  private working: Working | undefined;
+  private said = '';
+  private timer: NodeJS.Timeout | undefined;
+  private proving = false;
+  private provedAt = Number.NEGATIVE_INFINITY;
+  constructor(private readonly notify: Notify) {}
+
+  /** Resolves when the service manager knows. */
+  async begin(working: Working): Promise<void> {
+    this.working = working;
+    this.timer ??= setInterval(() => this.look(), this.lookMs);
+    this.said = describe(working.counts());
+    await this.notify.send('READY=1', `STATUS=${this.said}`);
+  }
+
+  /** The connection to xenstore is lost: from now on there is no sign of life. */
+  pause(why: string): void {
+    this.working = undefined;
+    this.said = why;
+    void this.notify.send(`STATUS=${why}`);
+  }
+
+  async end(): Promise<void> {
+    clearInterval(this.timer);
+    if (this.timer !== undefined) await this.notify.send('STOPPING=1');
+  }
+
+  /** Three times as often as the watchdog must be fed at the least. */
+  private get lookMs(): number {
+    return Math.min(LOOK_EVERY_MS, (this.notify.watchdogMs ?? Number.POSITIVE_INFINITY) / 3);
+  }
+
+  private look(): void {
+    const { working } = this;
+    if (working === undefined) return;
+    const text = describe(working.counts());
+    if (text !== this.said) {
+      this.said = text;
+      void this.notify.send(`STATUS=${text}`);
+    }
+    const { watchdogMs } = this.notify;
+    if (watchdogMs !== undefined && performance.now() - this.provedAt >= watchdogMs / 3) void this.feed(working);
+  }
+
+  private async feed(working: Working): Promise<void> {
+    if (this.proving) return; // an answer is overdue: no sign of life until it comes
+    this.proving = true;
+    try {
+      await working.prove();
+      this.provedAt = performance.now();
+      await this.notify.send('WATCHDOG=1');
+    } catch {
+      // nothing is sent; the agent's log says what does not answer
+    } finally {
+      this.proving = false;
+    }
+  }
+}
+
+/** `3 vifs connected, 1 failed`. */
+export function describe({ connected, failed, waiting, leaving, new: fresh }: Record<Phase, number>): string {
+  const others = [
+    [failed, 'failed'],
+    [waiting + fresh, 'waiting'],
+    [leaving, 'leaving'],
+  ].flatMap(([count, word]) => (count === 0 ? [] : [`${count} ${word}`]));
+  return [`${connected} vifs connected`, ...others].join(', ');
+}

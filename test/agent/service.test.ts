@@ -1,0 +1,107 @@
+/** The agent under a service manager: systemd's words through a stand-in for systemd-notify, and the SysV script. */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { NICDOM } from '../../src/simulator/host.js';
+import { eventually } from './agent-process.js';
+import { useWorld } from './world.js';
+
+const world = useWorld();
+
+function scratch(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'vifd-service-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+function program(path: string, text: string): void {
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+}
+
+/** What is in force for programs started during the test. */
+function environment(values: Record<string, string>): void {
+  const before = { ...process.env };
+  Object.assign(process.env, values);
+  onTestFinished(() => {
+    for (const name of Object.keys(values)) {
+      if (before[name] === undefined) delete process.env[name];
+      else process.env[name] = before[name];
+    }
+  });
+}
+
+test('systemd hears READY when the vifs that were there are connected, then counts, signs of life and the end', async () => {
+  const directory = scratch();
+  const said = () => (existsSync(join(directory, 'said')) ? readFileSync(join(directory, 'said'), 'utf8') : '');
+  program(join(directory, 'systemd-notify'), `echo "$*" >>${directory}/said`);
+  environment({
+    PATH: `${directory}:${process.env.PATH}`,
+    NOTIFY_SOCKET: join(directory, 'unused'),
+    WATCHDOG_USEC: '900000',
+  });
+  await world.start({ agent: false });
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  await world.until(5, 0, 'state', '2');
+  await world.startAgent();
+  await eventually(() => said().startsWith('READY=1 STATUS=1 vifs connected\n'));
+  await eventually(() => said().split('WATCHDOG=1\n').length > 3);
+  await world.host.createGuest(6, [{ bridge: 'none' }]);
+  await eventually(() => said().includes('STATUS=1 vifs connected, 1 failed\n'));
+  await world.agent.kill('SIGTERM');
+  expect(said().endsWith('STOPPING=1\n')).toBe(true);
+});
+
+test('a second vifd on the same pid file is refused, and the first one’s file stays', async () => {
+  const pidfile = join(scratch(), 'vifd.pid');
+  await world.start({ agent: false });
+  await world.startAgent('--pidfile', pidfile);
+  const words = ['dist/main.js', 'run', '--xenstore', world.host.socketOf(NICDOM), '--pidfile', pidfile];
+  const second = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
+  expect(second).toMatchObject({
+    status: 1,
+    stderr: `vifd: vifd is running already: ${pidfile} names process ${world.agent.pid}\n`,
+  });
+  expect(readFileSync(pidfile, 'utf8')).toBe(`${world.agent.pid}\n`);
+  await world.agent.kill('SIGTERM');
+  expect(existsSync(pidfile)).toBe(false);
+});
+
+test('the SysV script starts, reports, reloads and stops vifd; where there is no Xen it does nothing, quietly', async () => {
+  await world.start();
+  const directory = scratch();
+  mkdirSync(join(directory, 'dev/xen'), { recursive: true });
+  writeFileSync(join(directory, 'dev/xen/xenbus'), '');
+  const vifd = join(directory, 'vifd');
+  program(vifd, `exec ${process.execPath} ${resolve('dist/main.js')} "$@"`);
+  const env = {
+    ...process.env,
+    VIFD: vifd,
+    VIFD_ROOT: directory,
+    VIFD_LIB: resolve('scripts/service'),
+    VIFD_PIDFILE: join(directory, 'pid'),
+    VIFD_LOG: join(directory, 'log'),
+    VIFD_ARGS: `--xenstore ${world.host.socketOf(NICDOM)}`,
+  };
+  const script = (word: string, more = {}) => {
+    const { status, stdout, stderr } = spawnSync('sh', ['scripts/service/vifd.sysv', word], {
+      encoding: 'utf8',
+      env: { ...env, ...more },
+      timeout: 20_000,
+    });
+    return { status, stdout, stderr };
+  };
+  // A spawn that waits would keep the simulated store from answering; the script only waits for the pid file.
+  expect(script('status')).toMatchObject({ status: 3, stdout: 'vifd is not running\n' });
+  expect(script('start')).toEqual({ status: 0, stdout: '', stderr: '' });
+  expect(script('status').stdout).toMatch(/^vifd is running \(process \d+\)\n$/);
+  expect(script('start').stdout).toMatch(/^vifd is running already/);
+  await eventually(() => readFileSync(join(directory, 'log'), 'utf8').includes('"ready on'));
+  expect(script('reload').status).toBe(0);
+  await eventually(() => readFileSync(join(directory, 'log'), 'utf8').includes('configuration read again'));
+  expect(script('stop').status).toBe(0);
+  expect(existsSync(env.VIFD_PIDFILE)).toBe(false);
+  expect(script('status', { VIFD_ROOT: scratch() })).toEqual({ status: 0, stdout: '', stderr: '' });
+});

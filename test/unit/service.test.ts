@@ -1,0 +1,179 @@
+/** What a service manager is told, and the files that make vifd a service. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { journalLine } from '../../src/logger.js';
+import { Pidfile } from '../../src/service/pidfile.js';
+import { describe as describeCounts, ServiceReport } from '../../src/service/report.js';
+
+const none = { new: 0, waiting: 0, connected: 0, failed: 0, leaving: 0 };
+const has = (program: string) => spawnSync(program, ['--version']).status === 0;
+
+function scratch(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'vifd-service-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+test('the counts as a sentence', () => {
+  expect(describeCounts({ ...none, connected: 3 })).toBe('3 vifs connected');
+  expect(describeCounts({ new: 1, waiting: 1, connected: 0, failed: 2, leaving: 1 })).toBe(
+    '0 vifs connected, 2 failed, 2 waiting, 1 leaving',
+  );
+});
+
+describe('the report to a service manager', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  function report(watchdogMs?: number) {
+    const sent: string[] = [];
+    const service = new ServiceReport({
+      watchdogMs,
+      send: async (...assignments) => void sent.push(...assignments),
+    });
+    return { service, sent };
+  }
+
+  test('ready, counts when they change, stopping', async () => {
+    const { service, sent } = report();
+    const counts = { ...none };
+    await service.begin({ counts: () => counts, prove: async () => undefined });
+    await vi.advanceTimersByTimeAsync(10_000);
+    counts.connected = 2;
+    await vi.advanceTimersByTimeAsync(10_000);
+    service.pause('the connection to xenstore is lost');
+    await vi.advanceTimersByTimeAsync(10_000);
+    await service.end();
+    expect(sent).toEqual([
+      'READY=1',
+      'STATUS=0 vifs connected',
+      'STATUS=2 vifs connected',
+      'STATUS=the connection to xenstore is lost',
+      'STOPPING=1',
+    ]);
+  });
+
+  test('a sign of life follows a proof, at least twice within the limit', async () => {
+    const { service, sent } = report(6_000);
+    let proofs = 0;
+    await service.begin({ counts: () => none, prove: async () => proofs++ });
+    await vi.advanceTimersByTimeAsync(12_100);
+    expect(sent.filter((line) => line === 'WATCHDOG=1').length).toBeGreaterThanOrEqual(4);
+    expect(proofs).toBe(sent.filter((line) => line === 'WATCHDOG=1').length);
+  });
+
+  test.each<[string, () => Promise<unknown>]>([
+    ['does not answer', () => new Promise(() => undefined)],
+    ['answers with an error', () => Promise.reject(new Error('ETIMEDOUT'))],
+  ])('none when xenstore or the kernel %s', async (_, prove) => {
+    const { service, sent } = report(6_000);
+    await service.begin({ counts: () => none, prove });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(sent).not.toContain('WATCHDOG=1');
+  });
+
+  test('none while there is no connection', async () => {
+    const { service, sent } = report(6_000);
+    await service.begin({ counts: () => none, prove: async () => undefined });
+    service.pause('lost');
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(sent).not.toContain('WATCHDOG=1');
+  });
+});
+
+describe('the pid file', () => {
+  test('is written, and removed at the end', async () => {
+    const path = join(scratch(), 'vifd.pid');
+    const pidfile = await Pidfile.take(path);
+    expect(readFileSync(path, 'utf8')).toBe(`${process.pid}\n`);
+    await pidfile.release();
+    expect(() => readFileSync(path)).toThrow('ENOENT');
+  });
+
+  test.each(['99999999\n', 'rubbish', '', '1\n'])('one that was left behind is replaced: %j', async (text) => {
+    const path = join(scratch(), 'vifd.pid');
+    writeFileSync(path, text); // process 1 lives, but is no vifd
+    await (await Pidfile.take(path)).release();
+  });
+
+  test('a link is not followed: its target stays', async () => {
+    const directory = scratch();
+    writeFileSync(join(directory, 'precious'), 'as it was');
+    symlinkSync(join(directory, 'precious'), join(directory, 'vifd.pid'));
+    await (await Pidfile.take(join(directory, 'vifd.pid'))).release();
+    expect(readFileSync(join(directory, 'precious'), 'utf8')).toBe('as it was');
+  });
+
+  test('another’s by now is left alone', async () => {
+    const path = join(scratch(), 'vifd.pid');
+    const pidfile = await Pidfile.take(path);
+    writeFileSync(path, '12345\n');
+    await pidfile.release();
+    expect(readFileSync(path, 'utf8')).toBe('12345\n');
+  });
+
+  test('a directory that is not there is a sentence', async () => {
+    await expect(Pidfile.take(join(scratch(), 'none', 'vifd.pid'))).rejects.toThrow(
+      /^the pid file \S+ cannot be written \(ENOENT\); its directory must be vifd's to write$/,
+    );
+  });
+});
+
+test('the journal has the sentence with its priority, on every line', () => {
+  const line = (level: string, msg: string) => journalLine(JSON.stringify({ level, msg, domid: 5 }));
+  expect(line('info', 'connected vif5.0')).toBe('<6>connected vif5.0\n');
+  expect(line('warn', 'w') + line('error', 'e') + line('debug', 'd')).toBe('<4>w\n<3>e\n<7>d\n');
+  expect(line('error', 'one\ntwo')).toBe('<3>one\n<3>two\n');
+});
+
+const systemd = has('systemd-analyze') ? undefined : 'skipped: systemd-analyze is not installed';
+describe.skipIf(systemd !== undefined)(systemd ?? 'the systemd unit', () => {
+  const analyze = (...words: string[]) => spawnSync('systemd-analyze', words, { encoding: 'utf8' });
+
+  test('is valid, and its exposure at most 2.5', () => {
+    const directory = scratch();
+    const unit = readFileSync('scripts/service/vifd.service', 'utf8').replace('/usr/bin/vifd run', '/bin/true');
+    const file = join(directory, 'vifd.service');
+    writeFileSync(file, unit);
+    const verified = analyze('verify', '--man=no', file);
+    expect(verified.stderr.split('\n').filter((line) => line.includes('vifd.service'))).toEqual([]);
+    const { status, stdout, stderr } = analyze('security', '--offline=true', '--threshold=25', file);
+    expect(status, stdout.split('\n').slice(-3).join('\n') + stderr).toBe(0);
+    expect(analyze('security', '--offline=true', '--threshold=10', file).status).not.toBe(0); // the threshold counts
+  });
+});
+
+const shellcheck = has('shellcheck') ? undefined : 'skipped: shellcheck is not installed';
+test.skipIf(shellcheck !== undefined)(shellcheck ?? 'shellcheck has nothing to say of the init scripts', () => {
+  const files = ['vifd.sysv', 'vifd.openrc', 'domain-check.sh'].map((name) => `scripts/service/${name}`);
+  const { status, stdout } = spawnSync('shellcheck', ['-s', 'sh', '-x', ...files], { encoding: 'utf8' });
+  expect(stdout).toBe('');
+  expect(status).toBe(0);
+});
+
+describe('whether an init script has something to do', () => {
+  test.each<[string, Record<string, string>, Record<string, string>, boolean]>([
+    ['no Xen', {}, {}, false],
+    ['a domain', { 'dev/xen/xenbus': '' }, {}, true],
+    ['a domain with xenfs', { 'proc/xen/xenbus': '', 'proc/xen/capabilities': '' }, {}, true],
+    ['dom0', { 'dev/xen/xenbus': '', 'proc/xen/capabilities': 'control_d\n' }, {}, false],
+    [
+      'dom0, asked for',
+      { 'dev/xen/xenbus': '', 'proc/xen/capabilities': 'control_d\n' },
+      { VIFD_IN_DOM0: 'yes' },
+      true,
+    ],
+  ])('%s', (_, files, env, wanted) => {
+    const root = scratch();
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(join(root, path, '..'), { recursive: true });
+      writeFileSync(join(root, path), text);
+    }
+    const script = '. scripts/service/domain-check.sh; vifd_is_wanted';
+    const { status } = spawnSync('sh', ['-c', script], { env: { ...process.env, ...env, VIFD_ROOT: root } });
+    expect(status === 0).toBe(wanted);
+  });
+});
