@@ -20,16 +20,14 @@ export class AgentProcess {
   /** What is on stderr; a healthy agent writes nothing there. */
   stderr = '';
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
+  /** Put before the command, as `setpriv` and its options. */
+  static prefix: readonly string[] = [];
   private readonly child;
 
   constructor(xenstore: string, ...args: string[]) {
-    this.child = spawn(
-      process.execPath,
-      ['dist/main.js', 'run', '--xenstore', xenstore, '--log-level', 'debug', ...args],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-      },
-    );
+    const words = ['dist/main.js', 'run', '--xenstore', xenstore, '--log-level', 'debug', ...args];
+    const [program, ...rest] = [...AgentProcess.prefix, process.execPath, ...words] as [string, ...string[]];
+    this.child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
     createInterface({ input: this.child.stdout }).on('line', (line) => this.log.push(JSON.parse(line) as LogLine));
     this.child.stderr.on('data', (bytes) => {
       this.stderr += bytes;

@@ -2,10 +2,11 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
-import { eventually } from './agent-process.js';
+import { ip, showLink } from '../netns/namespace.js';
+import { AgentProcess, eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
 const world = useWorld();
@@ -105,3 +106,34 @@ test('the SysV script starts, reports, reloads and stops vifd; where there is no
   expect(existsSync(env.VIFD_PIDFILE)).toBe(false);
   expect(script('status', { VIFD_ROOT: scratch() })).toEqual({ status: 0, stdout: '', stderr: '' });
 });
+
+const notRoot =
+  process.getuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+    ? undefined
+    : 'skipped: needs root and setpriv';
+test.skipIf(notRoot !== undefined)(
+  notRoot ?? 'an own user with CAP_NET_ADMIN alone attaches, repairs and removes',
+  async () => {
+    await world.start({ agent: false });
+    const socket = world.host.socketOf(NICDOM);
+    chmodSync(dirname(socket), 0o755);
+    chmodSync(socket, 0o777);
+    const user = ['--reuid=65534', '--regid=65534', '--clear-groups', '--no-new-privs'];
+    const capability = [
+      '--bounding-set=-all,+net_admin',
+      '--inh-caps=-all,+net_admin',
+      '--ambient-caps=-all,+net_admin',
+    ];
+    AgentProcess.prefix = ['setpriv', ...user, ...capability];
+    onTestFinished(() => {
+      AgentProcess.prefix = [];
+    });
+    await world.startAgent();
+    await world.host.createGuest(5, [{ bridge: 'br0', vifname: 'wan', mtu: 1400 }]);
+    await world.until(5, 0, 'state', '4');
+    ip('link', 'set', 'wan', 'txqueuelen', '32');
+    await eventually(() => showLink('wan')?.txqlen === 1000);
+    expect(await world.host.detachVif(5, 0)).toMatchObject({ ok: true, errors: [] });
+    expect(world.agent.log.filter(({ level }) => level === 'error')).toEqual([]);
+  },
+);
