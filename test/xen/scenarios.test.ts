@@ -11,8 +11,10 @@ import {
   manyVifsScenario,
   missingBridgeScenario,
   monitorScenario,
+  operatorScenario,
   reattachScenario,
   rebootScenario,
+  reloadScenario,
 } from './scenarios.js';
 import { describeLab } from './suite.js';
 
@@ -26,6 +28,8 @@ describe.concurrent('lane 1', () => {
     missingBridgeScenario(lab);
     reattachScenario(lab);
     monitorScenario(lab);
+    operatorScenario(lab);
+    reloadScenario(lab);
   });
 });
 
@@ -36,6 +40,7 @@ describe.concurrent('lane 2', () => {
     attachDetachScenario(lab);
     manyVifsScenario(lab);
     killScenario(lab);
+    operatorScenario(lab);
     reattachScenario(lab);
   });
 

@@ -186,6 +186,51 @@ export function reattachScenario(lab: () => Lab): void {
   });
 }
 
+/** Each opens the device a second time, beside the agent: the C xenstored must not mind either. */
+export function operatorScenario(lab: () => Lab): void {
+  test('status, explain and doctor tell what is so, beside the running agent', async () => {
+    const domid = await alphaWithOneVif(lab());
+    const status = JSON.parse(await lab().mustNicdom('vifd status --json')) as { vifs: Record<string, unknown>[] };
+    expect(status.vifs).toHaveLength(1);
+    expect(JSON.stringify(status.vifs[0])).toContain(`"vif${domid}.0"`);
+    expect(await lab().mustNicdom(`vifd explain vif${domid}.0`)).not.toMatch(/wrong/i);
+    const doctor = await lab().nicdom('vifd doctor');
+    console.log(doctor.out);
+    expect(doctor.code, doctor.out).toBe(0);
+    await xl(lab(), `network-attach alpha ${vifSpec(11, 1, 'brnone')}`);
+    const failed = async () => (await lab().nicdom('vifd status')).code === 1;
+    await lab().until('status says 1', failed, 20_000);
+    const { code, out } = await lab().nicdom(`vifd explain ${domid}/1`);
+    expect(out).toContain('brnone');
+    expect(code).toBe(1);
+    await xl(lab(), 'network-detach alpha 1');
+    await untilGone(lab(), domid, 1);
+    const complaints = await lab().agentComplaints();
+    expect(complaints.filter((line) => !line.includes('brnone'))).toEqual([]);
+  });
+}
+
+export function reloadScenario(lab: () => Lab): void {
+  test('SIGHUP: a changed configuration is brought to a running vif, a bad one is refused', async () => {
+    const domid = await alphaWithOneVif(lab());
+    const qlen = async () => (await links(lab())).get(`vif${domid}.0`)?.txqlen;
+    const reload = (text: string) =>
+      lab().mustNicdom(`mkdir -p /etc/xen; printf '${text}' >/etc/xen/vifd.toml; kill -HUP $(cat /run/lab-agent.pid)`);
+    await reload('[vif]\\nqlen = 500\\n');
+    await lab().until('queue length 500', async () => (await qlen()) === 500, 20_000);
+    await reload('[vif]\\nqlan = 7\\n');
+    await lab().until(
+      'the fault is in the log',
+      async () => (await lab().agentComplaints()).some((line) => line.includes('vif.qlan')),
+      20_000,
+    );
+    expect(await qlen()).toBe(500);
+    await lab().mustNicdom('rm /etc/xen/vifd.toml; kill -HUP $(cat /run/lab-agent.pid)');
+    await lab().until('queue length 1000', async () => (await qlen()) === 1000, 20_000);
+    await lab().agentComplaints(); // the repairs
+  });
+}
+
 export function monitorScenario(lab: () => Lab): void {
   test('vifd monitor shows a vif coming, beside the running agent, and ends cleanly with Ctrl-C', async () => {
     const domid = await alphaWithOneVif(lab());

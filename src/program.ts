@@ -1,0 +1,130 @@
+/** Every command, its options and its words. No logic: an action loads its command's file when it is called. */
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+
+const EXIT_CODES = `
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  no xenstore here, no permission to use it, or it cannot be reached
+  4  the configuration is not valid`;
+
+const CONFIG_FILES = '/etc/xen/vifd.toml and /etc/xen/vifd.d/*.toml';
+
+export const PAGES = ['vifd.8', 'vifd.toml.5', 'bash', 'zsh', 'fish'] as const;
+const FORMATS = ['auto', 'json', 'pretty', 'journal'];
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+export function program(version: string): Command {
+  const vifd = new Command('vifd')
+    .description(
+      "connects the network interfaces of Xen guests in a network driver domain, instead of 'xl devd' and the vif scripts",
+    )
+    .version(version)
+    .addHelpText('after', EXIT_CODES)
+    .showHelpAfterError("(try 'vifd --help')")
+    .exitOverride();
+  const xenstore = () =>
+    new Option(
+      '--xenstore <path>',
+      'socket or device of xenstore (default: $XENSTORED_PATH, or where it is found)',
+    ).argParser(nonEmpty);
+  const configFile = () =>
+    new Option('-c, --config <file>', `configuration file, instead of ${CONFIG_FILES}`).argParser(nonEmpty);
+
+  vifd
+    .command('run')
+    .description(
+      'the agent: attach every vif to its bridge, keep it right, remove it when the guest leaves; stays in the foreground',
+    )
+    .option('--foreground', 'stay in the foreground (the default; accepted for service files)')
+    .addOption(configFile())
+    .addOption(xenstore())
+    .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'JSON lines, pretty for terminals, or sentences with priority for the journal; auto: what fits stdout',
+      )
+        .choices(FORMATS)
+        .default('auto'),
+    )
+    .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
+    .action(async (options) => (await import('./commands/run.js')).run(options));
+
+  vifd
+    .command('monitor')
+    .description('debug mode: print what happens in xenstore to every vif, with its meaning; changes nothing')
+    .addOption(xenstore())
+    .option('--json', 'one JSON object a line')
+    .action(async (options) => (await import('./commands/monitor.js')).monitor(options));
+
+  const config = vifd.command('config').description('check and show the configuration; needs no xenstore');
+  config
+    .command('check')
+    .description('say every fault of the configuration files: those that would keep the agent from starting')
+    .argument('[file]', `the one file to check, instead of ${CONFIG_FILES}`, nonEmpty)
+    .action(async (file) => (await import('./commands/config.js')).checkConfig(file));
+  config
+    .command('show')
+    .description('every setting with the value that the files give it now, and where that comes from')
+    .addOption(configFile())
+    .addOption(new Option('--defaults', 'the defaults with their meaning instead: a sample file').conflicts('config'))
+    .option('--json', 'one JSON object')
+    .action(async (options) => (await import('./commands/config.js')).showConfig(options));
+
+  vifd
+    .command('status')
+    .description(
+      'all vifs: interface, bridge, states, packets, and what keeps one from working; with or without an agent',
+    )
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .option('--watch', 'again every 2 seconds, until SIGINT or SIGTERM')
+    .addHelpText('after', '\nExit codes: 0 no vif has failed; 1 one has; 2, 3 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/status.js')).status(options));
+
+  vifd
+    .command('explain')
+    .description(
+      "the way of one vif from dom0's write to the guest's carrier: the first thing on it that is wrong, and the remedy",
+    )
+    .argument('<vif>', 'vif5.0, 5/0, a path in xenstore, or the name of its interface', nonEmpty)
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 it works, or waits for the guest; 1 something is wrong;\n2, 3 and 4 as of vifd',
+    )
+    .action(async (vif, options) => (await import('./commands/explain.js')).explain(vif, options));
+
+  vifd
+    .command('doctor')
+    .description('what on this machine keeps vifs from working, or may; changes nothing')
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--json', 'one JSON object, {"version":1,...}')
+    .addHelpText('after', '\nExit codes: 0 nothing, or warnings only; 1 errors; 2 and 4 as of vifd')
+    .action(async (options) => (await import('./commands/doctor.js')).doctor(options));
+
+  vifd
+    .command('demo')
+    .description(
+      'show the main job here and now, without Xen: simulated dom0 and guests, real interfaces in a private namespace',
+    )
+    .action(async () => (await import('./commands/demo.js')).demo());
+
+  vifd
+    .command('manual')
+    .description('print a manual page (read it with: vifd manual | man -l -) or a completion file for a shell')
+    .addArgument(new Argument('[page]', 'what to print').choices(PAGES).default('vifd.8'))
+    .action(async (page) => (await import('./commands/manual.js')).manual(page, vifd));
+  return vifd;
+}
+
+function nonEmpty(value: string): string {
+  if (value === '') throw new InvalidArgumentError('it must not be empty.');
+  return value;
+}
