@@ -94,6 +94,7 @@ test('the SysV script starts, reports, reloads and stops vifd; where there is no
     });
     return { status, stdout, stderr };
   };
+  onTestFinished(() => void script('stop'));
   // A spawn that waits would keep the simulated store from answering; the script only waits for the pid file.
   expect(script('status')).toMatchObject({ status: 3, stdout: 'vifd is not running\n' });
   expect(script('start')).toEqual({ status: 0, stdout: '', stderr: '' });
