@@ -9,10 +9,15 @@ import { program } from './program.js';
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (hasCode(error, 'ECONFIG')) return 4;
-  if (error instanceof ConnectionError || hasCode(error, 'EACCES', 'EPERM')) return 3;
+  if (error instanceof ConnectionError || hasCode(error, 'EACCES', 'EPERM', 'ETIMEDOUT')) return 3;
   return 1;
 }
 
+// The reader of the pipe has gone, or the disk is full: nothing more can be said there.
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code !== 'EPIPE') console.error(`vifd: the output cannot be written (${code})`);
+  process.exitCode = 1;
+});
 try {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string;

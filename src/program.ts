@@ -121,6 +121,10 @@ export function program(version: string): Command {
     .description('print a manual page (read it with: vifd manual | man -l -) or a completion file for a shell')
     .addArgument(new Argument('[page]', 'what to print').choices(PAGES).default('vifd.8'))
     .action(async (page) => (await import('./commands/manual.js')).manual(page, vifd));
+  for (const command of [...vifd.commands, ...config.commands]) {
+    const words = command.parent === vifd ? command.name() : `${command.parent?.name()} ${command.name()}`;
+    command.showHelpAfterError(`(try 'vifd ${words} --help')`);
+  }
   return vifd;
 }
 

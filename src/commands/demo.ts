@@ -18,8 +18,13 @@ export async function demo(): Promise<void> {
   await ip('addr add 10.0.0.1/24 dev br_lan');
   await ip('link set br_lan up');
   const story = await Story.begin();
+  const interrupted = new Promise<number>((resolve) => {
+    process.on('SIGINT', () => resolve(130));
+    process.on('SIGTERM', () => resolve(143));
+  });
   try {
-    await story.tell();
+    const code = await Promise.race([story.tell(), interrupted]);
+    if (code !== undefined) setTimeout(() => process.exit(code), 1_000); // whatever act was under way
   } finally {
     await story.end();
   }
@@ -40,6 +45,8 @@ async function startInNamespace(): Promise<void> {
     stdio: 'inherit',
     env: { ...process.env, [IN_NAMESPACE]: '1' },
   });
+  process.on('SIGINT', () => undefined); // a terminal sends it to the child as well, which cleans up
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
   const [code] = (await once(child, 'exit')) as [number | null];
   process.exitCode = code ?? 1;
 }
@@ -76,7 +83,7 @@ class Story {
       this.create(6, { bridge: 'br_dmz' }),
     );
     await this.expectNode(6, 'hotplug-status', 'error');
-    await this.act('nicdom: ip link add br_dmz type bridge', () => ip('link add br_dmz type bridge'));
+    await this.act('nicdom: ip link add br_dmz up type bridge', () => ip('link add br_dmz up type bridge'));
     await this.expectNode(6, 'hotplug-status', 'connected');
     await this.act('nicdom: kill -9 vifd, while web is running', async () => this.agent?.kill('SIGKILL'));
     await this.expectPing(5);

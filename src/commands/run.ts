@@ -1,6 +1,11 @@
 /** `vifd run`: the agent in the foreground, until SIGTERM or SIGINT; SIGHUP makes it read its configuration again. */
+import { statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
 import { runAgent } from '../agent.js';
 import { LiveConfig } from '../config/live.js';
+import { findPrograms } from '../doctor/processes.js';
+import { VifdError } from '../errors.js';
 import { createLogger, type LogFormat } from '../logger.js';
 import { notifyFromEnvironment } from '../service/notify.js';
 import { Pidfile } from '../service/pidfile.js';
@@ -26,10 +31,31 @@ export async function run(options: RunOptions): Promise<void> {
   const service = notify === undefined ? undefined : new ServiceReport(notify);
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   try {
+    await refuseSecond(log);
     await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal, service });
     log.info('stopped; the vifs stay as they are');
   } finally {
     await pidfile?.release();
     endDespiteBlockedRead();
   }
+}
+
+/** Two agents would undo each other's work for ever. One that is just ending is given the time for it. */
+async function refuseSecond(log: Logger): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    const programs = await findPrograms();
+    for (const { pid } of programs.filter(({ command }) => command === 'xl devd' && attempt === 0))
+      log.warn(`xl devd (pid ${pid}) runs here too and runs its script for the same vifs; end it, or see the README`);
+    const others = programs.filter(({ command, pid }) => command === 'vifd run' && pid !== process.pid && isOurs(pid));
+    const [other] = others;
+    if (other === undefined) return;
+    if (attempt === 10) throw new VifdError('EALREADY', `vifd runs here already (pid ${other.pid}); one is enough`);
+    await sleep(100);
+  }
+}
+
+/** Root's or the same user's: nobody else may keep vifd from starting. */
+function isOurs(pid: number): boolean {
+  const uid = statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
+  return uid === 0 || uid === process.getuid?.();
 }

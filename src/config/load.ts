@@ -59,10 +59,24 @@ interface OneFile {
 }
 
 async function readOne(file: string): Promise<OneFile> {
-  const text = await readFile(file, 'utf8').catch(
-    ({ code }) => new ConfigError(file, 0, '', `cannot be read (${code})`, 'a readable TOML file'),
-  );
+  const text = await readFile(file, 'utf8').catch((error) => unreadable(file, error));
   return text instanceof ConfigError ? { given: new Map(), faults: [text] } : parseConfig(file, text);
+}
+
+function unreadable(file: string, { code, message }: NodeJS.ErrnoException): ConfigError {
+  const words: Record<string, string> = {
+    ENOENT: 'does not exist',
+    ENOTDIR: 'does not exist',
+    EACCES: 'may not be read by this user',
+    EISDIR: 'is a directory',
+  };
+  return new ConfigError(
+    file,
+    0,
+    '',
+    words[code ?? ''] ?? `cannot be read (${code ?? message})`,
+    'a readable TOML file',
+  );
 }
 
 /** What one file's text gives, and what is wrong with it. */

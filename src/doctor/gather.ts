@@ -23,11 +23,12 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
       readStatistics(),
     ]);
     const around = { programs, netback: netbackModule() };
-    const config = await configInForce(configFile, programs);
+    const { config, configFault } = await configInForce(configFile, programs);
     const io = { kernel, config, statistics, around, links: network.links };
     return {
       ...around,
       ...network,
+      configFault,
       ...(await lookAtXen(store, network.netlinkFault === undefined ? io : undefined)),
       hasIp: statistics.size > 0,
       hypervisor: await readTrimmed('/sys/hypervisor/type'),

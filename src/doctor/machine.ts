@@ -12,6 +12,8 @@ export interface Machine extends Surroundings {
   readonly netlinkFault: string | undefined;
   /** Why the family `ethtool` of generic netlink cannot be used. */
   readonly ethtoolFault: string | undefined;
+  /** What is wrong in the configuration files; undefined: nothing. */
+  readonly configFault: string | undefined;
   readonly vifs: readonly VifSeen[];
   /** iproute2 is there and speaks JSON. */
   readonly hasIp: boolean;

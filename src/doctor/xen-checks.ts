@@ -23,6 +23,7 @@ export const XEN_CHECKS: readonly Check[] = [
   { code: 'domain', judge: judgeDomain },
   { code: 'netback', judge: judgeNetback },
   { code: 'agent', judge: judgeAgents },
+  { code: 'configuration', judge: judgeConfiguration },
   { code: 'udev-rules', judge: judgeUdevRules },
   { code: 'ifupdown', judge: judgeInterfaces },
   { code: 'node-quota', judge: judgeNodeQuota },
@@ -46,7 +47,18 @@ function judgeXen({ hypervisor, xenstore }: Machine): Judgement[] {
 
 function judgeXenstore({ xenstore }: Machine): Judgement[] {
   if (!inTrouble(xenstore)) return [ok(`xenstore answers on ${xenstore.peer}`)];
-  return [error(xenstore.message, '')]; // a ConnectionError has its remedy in it
+  // A ConnectionError has its remedy in it.
+  return [error(`${xenstore.message}. What needs xenstore (vifs, agents, quotas) was not examined`, '')];
+}
+
+function judgeConfiguration({ configFault }: Machine): Judgement[] {
+  if (configFault === undefined) return [ok('the configuration files are valid')];
+  return [
+    error(
+      `${printable(configFault, 400)}; vifs are judged by the defaults here`,
+      'correct it: vifd does not start with it, and a running one keeps what it had',
+    ),
+  ];
 }
 
 function judgeDomain({ xenstore }: Machine): Judgement[] {

@@ -71,6 +71,11 @@ export class XenbusDevice implements DeviceFile {
     this.connection = store.connect(domid, (bytes) => this.receive(bytes));
   }
 
+  /** Of this file. */
+  get openTransactions(): number {
+    return this.transactions.size;
+  }
+
   /** xenbus_file_write(): takes at most one message, and what stands behind it is lost. */
   async write(bytes: Uint8Array): Promise<number> {
     if (bytes.length > BUFFER_SIZE - this.buffer.length) this.refuse('EINVAL');

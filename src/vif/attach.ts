@@ -52,6 +52,10 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     kernel,
   );
   if (bridge.warning !== undefined) warnings.push(bridge.warning);
+  if (!bridge.link.up) {
+    const { ifname } = bridge.link;
+    warnings.push(`the bridge ${ifname} is down, so no packet passes: ip link set ${ifname} up`);
+  }
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
   return { bridge: bridge.link.ifname, mtu, steps: done, warnings };
 }

@@ -74,6 +74,6 @@ async function bridges(kernel: KernelNetwork): Promise<Link[]> {
 async function bridgesHere(kernel: KernelNetwork): Promise<string> {
   const names = (await bridges(kernel)).map((link) => link.ifname);
   return names.length === 0
-    ? 'there is no bridge here; make it: ip link add NAME type bridge'
+    ? 'there is no bridge here; make it: ip link add NAME type bridge && ip link set NAME up'
     : `bridges here: ${names.join(', ')}`;
 }

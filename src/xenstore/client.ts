@@ -218,7 +218,8 @@ export class XenstoreClient extends StoreOperations {
     pending.reject(requestError('ETIMEDOUT', pending.request));
     // On the device a reply that is lost would hold the only place for ever.
     const silentMs = performance.now() - this.heardAt;
-    if (silentMs > 1.5 * this.timeoutMs) this.fail(this.silence(silentMs));
+    if (silentMs > 1.5 * this.timeoutMs) this.fail(this.silence(silentMs), false);
+    else if (waiting >= 0 && pending.request.op === 'TRANSACTION_END') this.abort(pending.request.tx); // it never went out
   }
 
   private silence(ms: number): ConnectionError {
@@ -243,7 +244,9 @@ export class XenstoreClient extends StoreOperations {
     }
     const pending = this.inFlight.get(packet.reqId) ?? this.watchWithoutId(packet);
     if (pending === undefined) return;
-    if (this.overdue.has(pending)) this.abandon(pending, packet);
+    // Whoever began this transaction has been told ETIMEDOUT.
+    if (this.overdue.has(pending) && packet.type === XS.TRANSACTION_START)
+      this.abort(Number(parseStrings(packet.payload)[0]));
     this.settle(pending, () => {
       if (packet.type === XS.ERROR) pending.reject(requestError(parseErrorName(packet.payload), pending.request));
       else if (packet.type !== XS[pending.request.op]) pending.reject(requestError('EPROTO', pending.request));
@@ -252,10 +255,8 @@ export class XenstoreClient extends StoreOperations {
     this.pump();
   }
 
-  /** A transaction that comes too late for whoever asked for it would stay open: there are only 10. */
-  private abandon({ request }: Pending, { type, payload }: Packet): void {
-    if (request.op !== 'TRANSACTION_START' || type !== XS.TRANSACTION_START) return;
-    const tx = Number(parseStrings(payload)[0]);
+  /** A transaction that nobody ends any more would stay open: there are only 10. */
+  private abort(tx: number): void {
     if (tx > 0) void this.enqueue({ op: 'TRANSACTION_END', commit: false, tx }).catch(() => undefined);
   }
 
@@ -272,11 +273,11 @@ export class XenstoreClient extends StoreOperations {
     if (event !== undefined) this.listeners.get(event.token)?.(event);
   }
 
-  private fail(error: ConnectionError): void {
+  private fail(error: ConnectionError, replyDue = this.inFlight.size > 0): void {
     if (this.failure !== undefined) return;
     this.failure = error;
     const wakeUp = encodeRequest({ op: 'READ', path: 'domid' }, this.nextId++);
-    this.transportClosed = this.transport.close(wakeUp, this.inFlight.size > 0);
+    this.transportClosed = this.transport.close(wakeUp, replyDue);
     this.transportClosed.catch(() => undefined); // for close() to tell
     for (const pending of [...this.inFlight.values(), ...this.queue.splice(0)])
       this.settle(pending, () => pending.reject(error));
@@ -292,6 +293,11 @@ export async function connectXenstore(path?: string, options?: ClientOptions): P
 
 function requestError(code: string, request: Request, cause?: unknown): XenstoreError {
   const path = 'path' in request ? request.path : '';
+  if (code === 'ETIMEDOUT')
+    return new XenstoreError(code, request.op, path, {
+      cause,
+      detail: 'xenstored does not answer; is it alive in dom0?',
+    });
   if (request.op !== 'TRANSACTION_START' || code !== 'ENOSPC')
     return new XenstoreError(code, request.op, path, { cause });
   return new XenstoreError(code, request.op, path, { cause, detail: 'this domain has too many transactions open' });

@@ -41,7 +41,7 @@ const DEVICE_MESSAGE_MAX = 4096;
  * Opens `path`, or $XENSTORED_PATH, or the first that exists of dom0's socket and the domain's devices (the order of
  * libxenstore's xs_open()). Throws ConnectionError with code ENOENT, EACCES or the errno of open().
  */
-export async function openTransport(path = process.env.XENSTORED_PATH): Promise<Transport> {
+export async function openTransport(path = process.env.XENSTORED_PATH || undefined): Promise<Transport> {
   const candidates = path === undefined ? [...SOCKETS, ...DEVICES] : [path];
   for (const candidate of candidates) {
     const stats = await stat(candidate).catch((error: NodeJS.ErrnoException) => {
@@ -64,7 +64,9 @@ function openAs(path: string, stats: Stats): Promise<Transport> {
 }
 
 function noXenstore(candidates: string[]): string {
-  const places = candidates.length > 1 ? `none of ${candidates.join(', ')} exists` : `${candidates[0]} does not exist`;
+  if (candidates.length === 1)
+    return `not available: ${candidates[0]} does not exist; leave the path out to have it found`;
+  const places = `none of ${candidates.join(', ')} exists`;
   return `not available: ${places}. In a Xen domain load the module xen-evtchn or mount xenfs on /proc/xen; elsewhere there is nothing for vifd to do (try: vifd demo)`;
 }
 

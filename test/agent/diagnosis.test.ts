@@ -88,6 +88,26 @@ test("what is asked for is what the agent's configuration says, unless another i
   await rm(directory, { recursive: true });
 });
 
+test('a configuration that was spoiled under the running agent is told, and keeps nobody from the diagnosis', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'vifd-test-'));
+  const file = join(directory, 'vifd.toml');
+  await writeFile(file, '[vif]\nqlen = 1000\n');
+  await world.start({ agent: false });
+  await world.startAgent('-c', file);
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  await world.until(5, 0, 'state', '4');
+  await writeFile(file, '[vif]\nqlen = "x"\n');
+  const status = await vifd('status');
+  expect(status.stdout).toContain('5/0  vif5.0');
+  expect(status.stderr).toContain(`vifd: judged by the defaults, for ${file}:2: vif.qlen is "x"`);
+  const doctor = await vifd('doctor', '--json');
+  expect((JSON.parse(doctor.stdout) as DoctorReport).findings).toContainEqual(
+    expect.objectContaining({ code: 'configuration', severity: 'error' }),
+  );
+  expect((await vifd('status', '-c', file)).exitCode).toBe(4); // named, it is what was asked for
+  await rm(directory, { recursive: true });
+});
+
 test('a bridge that is missing: 1, and the remedy', async () => {
   await world.start();
   await world.host.createGuest(5, [{ bridge: 'br_lan' }]);

@@ -268,6 +268,15 @@ describe('the kernel’s side', () => {
   });
 });
 
+test('a bridge that is down is warned of once: the vif is in place, but no packet passes', async () => {
+  await memory.start();
+  memory.kernel.change('br0', { up: false });
+  await memory.host.createGuest(5, [{ bridge: 'br0' }]);
+  await memory.connected();
+  for (let i = 0; i < 3; i++) await memory.later(20_000);
+  expect(memory.says('warn', 'vif5.0: the bridge br0 is down, so no packet passes: ip link set br0 up')).toBe(1);
+});
+
 test('a failed vif is not tried again because of its own words', async () => {
   await memory.start();
   await memory.host.createGuest(5, [{ bridge: 'none' }], { connects: false }).catch(() => undefined);

@@ -70,8 +70,19 @@ test('a second vifd on the same pid file is refused, and the first one’s file 
   expect(existsSync(pidfile)).toBe(false);
 });
 
+test('a second vifd in the same network is refused: two would undo each other’s work', async () => {
+  await world.start();
+  const words = ['dist/main.js', 'run', '--xenstore', world.host.socketOf(NICDOM)];
+  const second = spawnSync(process.execPath, words, { encoding: 'utf8', timeout: 10_000 });
+  expect(second).toMatchObject({
+    status: 1,
+    stderr: `vifd: vifd runs here already (pid ${world.agent.pid}); one is enough\n`,
+  });
+});
+
 test('the SysV script starts, reports, reloads and stops vifd; where there is no Xen it does nothing, quietly', async () => {
   await world.start();
+  await world.agent.kill('SIGTERM');
   const directory = scratch();
   mkdirSync(join(directory, 'dev/xen'), { recursive: true });
   writeFileSync(join(directory, 'dev/xen/xenbus'), '');

@@ -318,6 +318,34 @@ describe('requests', () => {
     await until(() => device.taken.at(-1) === XS.TRANSACTION_END);
   });
 
+  test('a transaction whose end could not be sent in time is ended when there is room', async () => {
+    const { opened, open: release } = gate();
+    const answers = [Promise.resolve(), Promise.resolve(), opened];
+    const { client, device, dom0 } = await open({
+      device: { answerAfter: () => answers.shift() ?? Promise.resolve() },
+      client: { timeoutMs: 100 },
+    });
+    await client.watch('data', () => undefined);
+    const failing = client.transaction((tx) => tx.read('data'));
+    const alive = setInterval(() => void dom0.write('/local/domain/1/data/x', '1'), 20); // or it would be given up
+    onTestFinished(() => clearInterval(alive));
+    await expect(failing).rejects.toMatchObject({ code: 'ETIMEDOUT', op: 'READ' });
+    await sleep(150);
+    clearInterval(alive);
+    release();
+    await until(() => device.openTransactions === 0);
+    expect(device.taken).toEqual([XS.WATCH, XS.TRANSACTION_START, XS.READ, XS.TRANSACTION_END]);
+  });
+
+  test('one reply is lost: the connection is given up after two time-outs, and a wake-up ends its read', async () => {
+    let count = 0;
+    const answerAfter = () => (count++ === 0 ? new Promise(() => undefined) : Promise.resolve());
+    const { client } = await open({ device: { answerAfter }, client: { timeoutMs: 400 } });
+    await Promise.allSettled([client.read('domid'), client.read('domid')]);
+    expect(await client.closed).toMatchObject({ name: 'ConnectionError', code: 'ETIMEDOUT' });
+    await client.close();
+  });
+
   test('when nothing has been heard for two time-outs the connection is given up, and its file closed once', async () => {
     const files: string[] = [];
     const counting = (device: XenbusDevice): DeviceFile => ({

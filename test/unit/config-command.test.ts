@@ -48,7 +48,7 @@ describe('check', () => {
 
   test('none that is there', () => {
     const { status, stderr } = vifd('config', 'check', 'none.toml');
-    expect([status, stderr]).toEqual([4, 'vifd: none.toml: cannot be read (ENOENT); expected a readable TOML file\n']);
+    expect([status, stderr]).toEqual([4, 'vifd: none.toml: does not exist; expected a readable TOML file\n']);
   });
 });
 

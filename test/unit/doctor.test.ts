@@ -25,6 +25,7 @@ const HEALTHY: Machine = {
   links: [aLink('lo', { ifindex: 1 }), eth0, bridge, vif],
   netlinkFault: undefined,
   ethtoolFault: undefined,
+  configFault: undefined,
   vifs: [seen()],
   hasIp: true,
   running: new Set(['systemd']),
@@ -59,7 +60,8 @@ test('a healthy machine: every check that says something says ok, without a reme
 const FIRES: [string, Severity, Partial<Machine>, RegExp, RegExp][] = [
   ['xen', 'error', { hypervisor: undefined, ...noXenstore }, /type is missing: .*not run under Xen/, /vifd demo/],
   ['xen', 'warning', { hypervisor: 'kvm' }, /type is "kvm": no Xen, but a xenstore answers/, /^$/],
-  ['xenstore', 'error', noXenstore, /permission denied: run as root/, /^$/],
+  ['xenstore', 'error', noXenstore, /permission denied: run as root.*not examined$/, /^$/],
+  ['configuration', 'error', { configFault: 'a.toml:3: vif.qlen is "x"' }, /a\.toml:3.*defaults/, /^correct it/],
   ['domain', 'warning', { xenstore: { ...store, domid: '0' } }, /this is dom0/, /run_hotplug_scripts=0/],
   ['domain', 'warning', { xenstore: { ...store, domid: undefined } }, /"domid" is missing/, /works without/],
   [
