@@ -104,8 +104,9 @@ class Session implements Working {
   }
 
   static async open(store: XenstoreClient, kernel: Kernel, options: AgentOptions): Promise<Session> {
-    const { config, log } = options;
-    const domid = await store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
+    const { config, log, signal } = options;
+    const reading = store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
+    const domid = await Promise.race([reading, aborted(signal)]);
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
     const reconciler = new Reconciler({
       store,
@@ -135,9 +136,15 @@ class Session implements Working {
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
     const closed = this.store.close();
     await Promise.allSettled([closed, this.reconciler.stop()]);
-    // A read that stays blocked costs one of the process's four threads: vifd must be started anew.
-    if (!this.signal.aborted) await closed;
+    await closed.catch((error: Error) => this.outlast(error));
     return working;
+  }
+
+  /** A read that stays blocked keeps one of the process's four threads, and a new connection would hang as well. */
+  private async outlast({ message }: Error): Promise<void> {
+    if (this.signal.aborted) return;
+    this.log.warn(`${message}; vifd goes on when it answers`);
+    await Promise.race([this.store.released(), aborted(this.signal)]);
   }
 
   private async start(): Promise<void> {
@@ -189,9 +196,9 @@ class Session implements Working {
 }
 
 /** Resolves when the signal comes; at once if it came while nobody listened. */
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+function aborted(signal: AbortSignal): Promise<undefined> {
+  if (signal.aborted) return Promise.resolve(undefined);
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
 }
 
 /** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */

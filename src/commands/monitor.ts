@@ -54,7 +54,9 @@ export async function monitor(options: MonitorOptions): Promise<void> {
     if (!hasCode(error, 'ECANCELED')) throw error; // Ctrl-C may come at any time
   });
   const reason = await store.closed;
-  if (!hasCode(reason, 'ECANCELED')) throw reason;
+  if (hasCode(reason, 'ECANCELED')) return;
+  await store.close().catch(endDespiteBlockedRead);
+  throw reason;
 }
 
 /** Nodes whose changes are the phases of a vif's life. */

@@ -26,7 +26,7 @@ export function explainKernelError(text: string): string {
 }
 
 export function explainFailure(error: unknown): Failure {
-  if (hasCode(error, 'ENOSPC'))
+  if (hasCode(error, 'ENOSPC') && !(error instanceof XenstoreError && error.op === 'TRANSACTION_START'))
     return { code: 'EQUOTA', message: 'xenstore has no room for this vif (quota)', hint: QUOTA_HINT };
   if (error instanceof AttachError) return { code: error.code, message: error.message, hint: error.hint };
   if (error instanceof NodeError)

@@ -164,6 +164,11 @@ export class XenstoreClient extends StoreOperations {
     return this.transportClosed ?? Promise.resolve();
   }
 
+  /** After close() was rejected: resolves when xenstored has answered all the same, and a new connection makes sense. */
+  released(): Promise<void> {
+    return this.transport.released();
+  }
+
   private enqueue(request: Request): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
       if (this.failure !== undefined) return reject(this.failure);

@@ -20,6 +20,8 @@ export interface Transport {
   send(message: Uint8Array): Promise<void>;
   /** Ends the connection. `wakeUp` is a harmless request, to be sent if no reply to the last message is on its way. */
   close(wakeUp?: Uint8Array, replyDue?: boolean): Promise<void>;
+  /** Resolves when no thread waits for xenstored any more; when close() could not wake it that is when xenstored answers. */
+  released(): Promise<void>;
 }
 
 /** What DeviceTransport needs of an open /dev/xen/xenbus; the simulator has one of its own. */
@@ -134,6 +136,8 @@ class SocketTransport implements Transport {
   async close(): Promise<void> {
     this.socket.destroy();
   }
+
+  async released(): Promise<void> {}
 }
 
 /**
@@ -196,6 +200,10 @@ export class DeviceTransport implements Transport {
     } finally {
       await this.file.close();
     }
+  }
+
+  released(): Promise<void> {
+    return this.ended;
   }
 
   private async endRead(wakeUp: Uint8Array | undefined, replyDue: boolean): Promise<void> {

@@ -98,6 +98,7 @@ function hooked(inner: Transport, before: (message: number) => void | Promise<vo
     maxInFlight: inner.maxInFlight,
     start: (onBytes, onClosed) => inner.start(onBytes, onClosed),
     close: (wakeUp) => inner.close(wakeUp),
+    released: () => inner.released(),
     send: (message) => {
       turn = turn.then(async () => {
         await before(count++);

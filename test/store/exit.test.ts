@@ -2,14 +2,21 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { NICDOM, startWorld, until } from './support.js';
+import { encodePacket, type Packet, Parser, strings, XS } from '../../src/xenstore/wire.js';
+import { NICDOM, startPeer, startWorld, temporaryDirectory, until } from './support.js';
 
 const reason = spawnSync('socat', ['-V']).status === 0 ? undefined : 'skipped: socat is not installed';
+/** `vifd run` must not see this machine's interfaces. */
+const UNSHARE = process.getuid?.() === 0 ? ['--net'] : ['--user', '--map-root-user', '--net'];
+const noNamespace =
+  spawnSync('unshare', [...UNSHARE, 'true']).status === 0
+    ? undefined
+    : 'skipped: no network namespace can be made here';
 
 /** Ends on SIGTERM as vifd does; `how` is what the handler runs. */
 const program = (how: string) => `
@@ -26,12 +33,18 @@ function start(command: string, args: string[]): ChildProcess {
   return child;
 }
 
+/** A character device at `device` that leads to this socket. */
+async function startDevice(device: string, socket: string): Promise<ChildProcess> {
+  const socat = start('socat', [`PTY,raw,echo=0,link=${device}`, `UNIX-CONNECT:${socket}`]);
+  await until(() => existsSync(device));
+  return socat;
+}
+
 /** The program on a pty that leads to the driver domain's socket, once it has spoken over it. */
 async function startProgram(how: string) {
   const { directory, socket } = await startWorld();
   const device = join(directory, 'xenbus');
-  const socat = start('socat', [`PTY,raw,echo=0,link=${device}`, `UNIX-CONNECT:${socket(NICDOM)}`]);
-  await until(() => existsSync(device));
+  const socat = await startDevice(device, socket(NICDOM));
   const script = join(directory, 'program.mjs');
   await writeFile(script, program(how));
   const entryPoints = { client: 'src/xenstore/client.ts' };
@@ -79,3 +92,75 @@ describe.skipIf(reason !== undefined)(reason ?? 'a read blocked in a character d
     expect(await Promise.race([exit, sleep(2000, 'still running')])).toEqual([0, null]);
   });
 });
+
+/** Answers once, refuses the watch, and says nothing more: the session ends, and nothing wakes its read. */
+function fallSilent({ type, reqId }: Packet): Uint8Array {
+  if (type === XS.WATCH) return encodePacket({ type: XS.ERROR, reqId, txId: 0, payload: strings('EINVAL') });
+  return reqId === 1 ? encodePacket({ type, reqId, txId: 0, payload: strings('1') }) : new Uint8Array(0);
+}
+
+function startAgent(xenstore: string) {
+  const child = start('unshare', [...UNSHARE, process.execPath, 'dist/main.js', 'run', '--xenstore', xenstore]);
+  let log = '';
+  child.stdout?.on('data', (bytes) => {
+    log += bytes;
+  });
+  const says = (words: string, timeoutMs = 5000) => until(() => log.includes(words), timeoutMs);
+  return { child, says };
+}
+
+/** `vifd run` once it has closed a device whose read stays blocked. */
+async function startBlockedAgent() {
+  let answer = () => {};
+  const peer = await startPeer((socket) => {
+    const parser = new Parser('vifd');
+    answer = () => void socket.write(encodePacket({ type: XS.READ, reqId: 3, txId: 0, payload: strings('late') }));
+    socket.on('data', (bytes) => {
+      for (const request of parser.push(bytes)) socket.write(fallSilent(request));
+    });
+  });
+  const device = join(temporaryDirectory(), 'xenbus');
+  await startDevice(device, peer);
+  const { child, says } = startAgent(device);
+  await says('xenstored does not answer');
+  return { child, device, says, answer: () => answer() };
+}
+
+describe.skipIf((reason ?? noNamespace) !== undefined)(
+  reason ?? noNamespace ?? 'the agent after a session whose read stays blocked',
+  () => {
+    test('ends within 2 s of SIGTERM, by SIGKILL, while it waits for that read', async () => {
+      const { child, says } = await startBlockedAgent();
+      const { signal, ms } = await terminate(child, 5000);
+      expect(signal).toBe('SIGKILL');
+      expect(ms).toBeLessThan(2000);
+      await says('stopped; the vifs stay as they are');
+    });
+
+    test('goes on when xenstored answers after all', async () => {
+      const { device, says, answer } = await startBlockedAgent();
+      const { socket } = await startWorld();
+      await symlink(socket(NICDOM), `${device}.new`);
+      await rename(`${device}.new`, device);
+      answer();
+      await says('ready on', 5_000);
+    });
+  },
+);
+
+test.skipIf(noNamespace !== undefined)(
+  'the agent ends within 2 s of SIGTERM while xenstored owes it the first answer',
+  async () => {
+    let asked = false;
+    const peer = await startPeer((socket) => {
+      socket.on('data', () => {
+        asked = true;
+      });
+    });
+    const { child } = startAgent(peer);
+    await until(() => asked);
+    const { code, ms } = await terminate(child, 5000);
+    expect(code).toBe(0);
+    expect(ms).toBeLessThan(2000);
+  },
+);
