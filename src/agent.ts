@@ -92,6 +92,8 @@ class Session implements Working {
   private readonly log: Logger;
   private readonly signal: AbortSignal;
   private readonly service: ServiceReport | undefined;
+  private over = false;
+  private scanning = false;
   private constructor(
     private readonly store: XenstoreClient,
     private readonly kernel: Kernel,
@@ -124,13 +126,14 @@ class Session implements Working {
   /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
   async run(): Promise<boolean> {
     const stopped = aborted(this.signal);
-    const timer = setInterval(() => this.scan(), SCAN_EVERY_MS);
+    const timer = setInterval(() => void this.scanSlowly(), SCAN_EVERY_MS);
     const working = this.start().then(
       () => true,
       (error) => this.sayWhy(error),
     );
     const lost = this.store.closed.then((reason) => this.sayWhy(reason));
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
+    this.over = true;
     clearInterval(timer);
     if (!this.signal.aborted) this.service?.pause('the connection to xenstore is lost');
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
@@ -151,6 +154,7 @@ class Session implements Working {
     const startedAt = performance.now();
     await this.watch();
     await this.reconciler.scan();
+    if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan');
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
     this.log.info(
@@ -165,7 +169,7 @@ class Session implements Working {
   }
 
   prove(): Promise<unknown> {
-    return Promise.all([this.store.read('domid'), this.kernel.getLink('lo')]);
+    return Promise.all([this.store.readOptional('domid'), this.kernel.getLink('lo')]); // any answer will do
   }
 
   private async watch(): Promise<void> {
@@ -173,7 +177,7 @@ class Session implements Working {
     try {
       await this.store.watch(BACKEND_ROOT, ({ path }) => {
         if (path !== BACKEND_ROOT) this.reconciler.onStoreEvent(path);
-        else if (!first) this.scan();
+        else if (!first) void this.scan();
         first = false;
       });
     } catch (error) {
@@ -182,8 +186,16 @@ class Session implements Working {
     }
   }
 
-  private scan(): void {
-    this.reconciler.scan().catch((error) => {
+  /** One at a time, one vif at a time. */
+  private async scanSlowly(): Promise<void> {
+    if (this.scanning) return;
+    this.scanning = true;
+    await this.scan(1);
+    this.scanning = false;
+  }
+
+  private async scan(atOnce?: number): Promise<void> {
+    await this.reconciler.scan(atOnce).catch((error) => {
       if (!(error instanceof ConnectionError)) this.sayWhy(error);
     });
   }

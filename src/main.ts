@@ -15,7 +15,8 @@ function exitCode(error: unknown): number {
 
 // The reader of the pipe has gone, or the disk is full: nothing more can be said there.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
-  if (code !== 'EPIPE') console.error(`vifd: the output cannot be written (${code})`);
+  if (code === 'EPIPE') return;
+  console.error(`vifd: the output cannot be written (${code})`);
   process.exitCode = 1;
 });
 try {

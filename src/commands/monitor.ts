@@ -1,10 +1,11 @@
 /** `vifd monitor`: what happens to every vif in xenstore, as it happens, with its meaning. Reads only. */
-import { dirname } from 'node:path';
-import { hasCode, printable } from '../errors.js';
+import { dirname } from 'node:path/posix';
+import { ConnectionError, hasCode, printable, VifdError } from '../errors.js';
+import { asciiJson } from '../text.js';
 import { WATCH_QUOTA_HINT } from '../vif/failure.js';
 import { meaningOf } from '../vif/meaning.js';
 import { listBackends } from '../vif/reader.js';
-import { connectXenstore, type Watch, type WatchEvent, type XenstoreClient } from '../xenstore/client.js';
+import { connectXenstore, type Watch, type XenstoreClient } from '../xenstore/client.js';
 import {
   BACKEND_ROOT,
   type BackendKey,
@@ -13,7 +14,6 @@ import {
   type KeyText,
   keyText,
   parseBackendPath,
-  parseDevid,
 } from '../xenstore/paths.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
@@ -24,7 +24,7 @@ export interface MonitorOptions {
 
 /** One line of `--json`. */
 export interface MonitorEvent {
-  /** ISO 8601. */
+  /** ISO 8601; when the event came, however long the reading of its value took. */
   readonly time: string;
   readonly domid: number;
   readonly devid: number;
@@ -39,18 +39,20 @@ export interface MonitorEvent {
   readonly sincePreviousMs?: number;
 }
 
+/** Where it goes: events to a person or a program, what is for a person only, and what is wrong. */
+export interface MonitorOutput {
+  event(event: MonitorEvent): void;
+  note(text: string): void;
+  warn(text: string): void;
+}
+
 export async function monitor(options: MonitorOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore);
-  if (!options.json)
-    console.log(`what happens to vifs in ${store.peer}, ${BACKEND_ROOT} and the guests' side of them; Ctrl-C ends it`);
-  const print = options.json
-    ? (event: MonitorEvent) => console.log(JSON.stringify(event))
-    : (event: MonitorEvent) => console.log(formatEvent(event));
   const stop = () => void store.close().catch(endDespiteBlockedRead);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.stdout.on('error', stop); // the reader of the pipe has gone
-  await new Monitor(store, print).start().catch(async (error) => {
-    await store.close().catch(() => undefined); // or its open connection would keep the process
+  await new Monitor(store, outputOf(options)).start().catch(async (error) => {
+    await store.close().catch(endDespiteBlockedRead); // or its open connection would keep the process
     if (!hasCode(error, 'ECANCELED')) throw error; // Ctrl-C may come at any time
   });
   const reason = await store.closed;
@@ -59,80 +61,158 @@ export async function monitor(options: MonitorOptions): Promise<void> {
   throw reason;
 }
 
+function outputOf({ json }: MonitorOptions): MonitorOutput {
+  const warn = (text: string) => console.error(`vifd: ${text}`);
+  if (json) return { event: (event) => console.log(asciiJson(event)), note: () => undefined, warn };
+  return { event: (event) => console.log(formatEvent(event)), note: (text) => console.log(text), warn };
+}
+
 /** Nodes whose changes are the phases of a vif's life. */
 const PHASES = new Set(['state', 'online', 'hotplug-status']);
 
+type Show = (value: string | undefined) => void | Promise<void>;
+
+/** What is known of a guest while it has vifs here. */
 interface Guest {
-  /** Its vifs. */
-  readonly devids: Set<number>;
-  readonly watch: Promise<Watch | undefined>;
+  readonly vifs: Map<number, BackendKey>;
+  /** Undefined when it was refused. */
+  watch?: Watch | undefined;
 }
 
-class Monitor {
-  /** One watch a guest, not one a vif: netback needs 3 of this domain's 128 for each of them. */
+/**
+ * INVARIANTS
+ * - Events are printed in the order they came, each with its own time; what its node holds is read at once.
+ * - A value read when the node's next event is there already belongs to that one, and is left to it.
+ * - One watch for the backends and one a guest: netback needs the same quota, three for each vif.
+ */
+export class Monitor {
   private readonly guests = new Map<number, Guest>();
   private readonly lastPhase = new Map<KeyText, number>();
   private readonly values = new Map<string, string>();
-  /** Events are read and printed in the order they came. */
+  /** By path, the last event that is not printed yet. */
+  private readonly newest = new Map<string, symbol>();
   private chain: Promise<void> = Promise.resolve();
+  private quotaExplained = false;
   constructor(
     private readonly store: XenstoreClient,
-    private readonly print: (event: MonitorEvent) => void,
+    private readonly output: MonitorOutput,
   ) {}
 
   async start(): Promise<void> {
-    await this.store.watch(BACKEND_ROOT, ({ path }) => this.queue((at) => this.onBackend(at, path)));
-    for (const key of await listBackends(this.store)) this.queue((at) => this.present(at, key));
+    this.output.note(
+      `listening on ${this.store.peer} to every vif in ${BACKEND_ROOT} and to the state of its guest's side; changes nothing; Ctrl-C ends it`,
+    );
+    this.output.note(
+      'times are UTC; (+N ms): since the last change of state, online or hotplug-status of the same vif',
+    );
+    await this.store.watch(BACKEND_ROOT, ({ path }) => this.onBackendEvent(path)).catch(explainQuota);
+    const present = await listBackends(this.store);
+    this.output.note(present.length === 0 ? 'no vif is here now' : `here now: ${present.map(nameOf).join(' ')}`);
+    const at = Date.now();
+    for (const key of present) this.queue(() => this.present(at, key));
   }
 
-  /** The time is that of the event, however long it waits for those before it. */
-  private queue(work: (at: number) => Promise<void>): void {
+  private onBackendEvent(path: string): void {
     const at = Date.now();
-    // A closed connection ends all that waits; monitor() reports it.
-    this.chain = this.chain.then(() => work(at)).catch(() => undefined);
+    if (parseBackendPath(path) === undefined) this.queue(() => this.onParent(at, path));
+    else this.onEvent(path, (value) => this.onBackend(at, path, value));
+  }
+
+  private onEvent(path: string, show: Show): void {
+    const event = Symbol(path);
+    this.newest.set(path, event);
+    const reading = this.store
+      .readOptional(path)
+      .then((value) => ({ value, overtaken: this.newest.get(path) !== event }));
+    reading.catch(() => undefined); // its turn to fail comes in the queue
+    this.queue(async () => {
+      const { value, overtaken } = await reading.finally(() => {
+        if (this.newest.get(path) === event) this.newest.delete(path);
+      });
+      if (!overtaken) await show(value);
+    });
+  }
+
+  private queue(work: () => Promise<void>): void {
+    this.chain = this.chain.then(work).catch((error) => {
+      // A closed connection ends all that waits; monitor() reports it.
+      if (!(error instanceof ConnectionError)) this.output.warn(`an event is not shown: ${(error as Error).message}`);
+    });
   }
 
   /** A vif that was there before us. */
   private async present(at: number, key: BackendKey): Promise<void> {
-    const names = await this.store.directory(backendDir(key));
-    this.values.set(backendDir(key), ''); // not shown, but its end will be
-    for (const name of names) await this.onBackend(at, `${backendDir(key)}/${name}`);
+    const dir = backendDir(key);
+    const names = await this.store.directory(dir).catch((error) => {
+      if (hasCode(error, 'ENOENT', 'EACCES')) return []; // gone again
+      throw error;
+    });
+    for (const path of [dir, ...names.map((name) => `${dir}/${name}`)])
+      await this.look(path, (value) => this.onBackend(at, path, value));
   }
 
-  private async onBackend(at: number, path: string): Promise<void> {
-    const place = parseBackendPath(path);
-    if (place === undefined) return;
+  /** Without an event. */
+  private async look(path: string, show: Show): Promise<void> {
     const value = await this.store.readOptional(path);
-    if (this.unchanged(path, value)) return;
+    if (!this.newest.has(path)) await show(value);
+  }
+
+  private async onBackend(at: number, path: string, value: string | undefined): Promise<void> {
+    const place = parseBackendPath(path);
+    if (place === undefined || this.unchanged(path, value)) return;
     this.show(at, place.key, 'backend', path, place.node, value);
-    if (value !== undefined) this.followFrontend(place.key);
+    if (value !== undefined) await this.follow(at, place.key);
     else if (place.node === '') await this.forget(place.key);
   }
 
-  private followFrontend({ domid, devid }: BackendKey): void {
-    const guest = this.guests.get(domid) ?? { devids: new Set<number>(), watch: this.watchGuest(domid) };
-    this.guests.set(domid, guest);
-    if (guest.devids.has(devid)) return;
-    guest.devids.add(devid);
-    this.queue((at) => this.onFrontend(at, { domid, devid })); // for a vif that was not there at the watch's first event
+  /** A removed tree makes one event, for its root: perhaps of a guest's directory, with its vifs in it. */
+  private async onParent(at: number, path: string): Promise<void> {
+    for (const dir of this.vifs().map(backendDir))
+      if (dir.startsWith(`${path}/`))
+        await this.look(dir, async (value) => {
+          if (value === undefined) await this.onBackend(at, dir, value);
+        });
   }
 
-  private async watchGuest(domid: number): Promise<Watch | undefined> {
-    const path = dirname(frontendDir({ domid, devid: 0 }));
-    const onEvent = (event: WatchEvent) => {
-      const devid = parseDevid(/([0-9]+)\/state$/.exec(event.path)?.[1] ?? '');
-      if (devid !== undefined) this.queue((at) => this.onFrontend(at, { domid, devid }));
-    };
-    return this.store.watch(path, onEvent).catch((error) => {
-      if (hasCode(error, 'E2BIG', 'ENOSPC'))
-        console.error(`vifd: the states of guest ${domid}'s own side cannot be shown: ${WATCH_QUOTA_HINT}`);
-      return undefined;
-    });
+  private vifs(): BackendKey[] {
+    return [...this.guests.values()].flatMap(({ vifs }) => [...vifs.values()]);
   }
 
-  private async onFrontend(at: number, key: BackendKey): Promise<void> {
-    const path = `${frontendDir(key)}/state`;
-    const value = await this.store.readOptional(path);
+  private async follow(at: number, key: BackendKey): Promise<void> {
+    const guest: Guest = this.guests.get(key.domid) ?? { vifs: new Map() };
+    if (guest.vifs.has(key.devid)) return;
+    this.guests.set(key.domid, guest);
+    guest.vifs.set(key.devid, key);
+    guest.watch ??= await this.watchFrontends(key);
+    await this.look(stateOf(key), (value) => this.onFrontend(at, key, value));
+  }
+
+  private watchFrontends(key: BackendKey): Promise<Watch | undefined> {
+    return this.store
+      .watch(dirname(frontendDir(key)), ({ path }) => {
+        const at = Date.now();
+        for (const vif of this.guests.get(key.domid)?.vifs.values() ?? [])
+          if (isAtOrAbove(path, stateOf(vif))) this.onEvent(stateOf(vif), (value) => this.onFrontend(at, vif, value));
+      })
+      .catch((error) => this.goOnWithout(key, error));
+  }
+
+  private goOnWithout({ domid }: BackendKey, error: unknown): undefined {
+    if (error instanceof ConnectionError) throw error;
+    const why = hasCode(error, 'E2BIG', 'ENOSPC') ? this.quotaReason() : (error as Error).message;
+    this.output.warn(`cannot follow the state of guest ${domid}'s side: ${why}`);
+  }
+
+  /** Once in full: with many guests it would be all that is to be seen. */
+  private quotaReason(): string {
+    if (this.quotaExplained) return 'no xenstore watch is left (see above)';
+    this.quotaExplained = true;
+    return WATCH_QUOTA_HINT;
+  }
+
+  private onFrontend(at: number, key: BackendKey, value: string | undefined): void {
+    if (!this.guests.get(key.domid)?.vifs.has(key.devid)) return; // left while the event waited
+    const path = stateOf(key);
     if (!this.unchanged(path, value)) this.show(at, key, 'frontend', path, 'state', value);
   }
 
@@ -161,7 +241,7 @@ class Monitor {
       value: value ?? null,
       meaning: meaningOf(side, node, value),
     };
-    this.print(PHASES.has(node) ? { ...event, sincePreviousMs: this.sincePrevious(keyText(key), at) } : event);
+    this.output.event(PHASES.has(node) ? { ...event, sincePreviousMs: this.sincePrevious(keyText(key), at) } : event);
   }
 
   private sincePrevious(text: KeyText, at: number): number {
@@ -171,17 +251,25 @@ class Monitor {
   }
 
   private async forget(key: BackendKey): Promise<void> {
-    const guest = this.guests.get(key.domid);
-    guest?.devids.delete(key.devid);
-    if (guest?.devids.size === 0) {
-      this.guests.delete(key.domid);
-      await (await guest.watch)?.close();
-    }
     for (const path of this.values.keys()) {
       if (path.startsWith(`${backendDir(key)}/`) || path.startsWith(`${frontendDir(key)}/`)) this.values.delete(path);
     }
     this.lastPhase.delete(keyText(key));
+    const guest = this.guests.get(key.domid);
+    guest?.vifs.delete(key.devid);
+    if (guest?.vifs.size !== 0) return;
+    this.guests.delete(key.domid);
+    await guest.watch?.close();
   }
+}
+
+const stateOf = (key: BackendKey): string => `${frontendDir(key)}/state`;
+const nameOf = ({ domid, devid }: BackendKey): string => `vif${domid}.${devid}`;
+const isAtOrAbove = (path: string, node: string): boolean => path === node || node.startsWith(`${path}/`);
+
+function explainQuota(error: unknown): never {
+  if (!hasCode(error, 'E2BIG', 'ENOSPC')) throw error;
+  throw new VifdError('EQUOTA', `vifd cannot watch ${BACKEND_ROOT}: ${WATCH_QUOTA_HINT}`, { cause: error });
 }
 
 /** `12:34:56.789  vif5.0  backend  state = 2  InitWait: ...  (+12 ms)`. */
@@ -189,5 +277,5 @@ export function formatEvent({ time, domid, devid, side, node, value, meaning, si
   const name = node === '' ? '(directory)' : node;
   const assignment = value === null || node === '' ? name : `${name} = ${printable(value)}`;
   const delta = sincePreviousMs === undefined || sincePreviousMs === 0 ? '' : `  (+${sincePreviousMs} ms)`;
-  return `${time.slice(11, 23)}  vif${domid}.${devid}  ${side.padEnd(8)}  ${assignment}${meaning === '' ? '' : `  ${meaning}`}${delta}`;
+  return `${time.slice(11, 23)}  ${nameOf({ domid, devid })}  ${side.padEnd(8)}  ${assignment}${meaning === '' ? '' : `  ${meaning}`}${delta}`;
 }

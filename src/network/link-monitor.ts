@@ -4,25 +4,27 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
 import { printable } from '../errors.js';
 
+/** Nothing tells when the child listens; on a slow host, that long after its start at the latest. */
+const LISTENING_MS = 300;
 const FIRST_RESTART_MS = 200;
 const LAST_RESTART_MS = 30_000;
-/** By then a child has opened its socket; what happened before that it has not told. */
-const LISTENS_AFTER_MS = 300;
 /** A child that lived so long was not broken from the start. */
 const HEALTHY_MS = 5_000;
 
 export interface LinkListener {
   onLink(ifname: string): void;
-  /** Events may have been missed: a child has started, and again when it listens for sure. */
+  /** Events may have been missed: comes when the child starts, and again when it listens for certain. */
   onGap(): void;
 }
 
 export class LinkMonitor {
   private child: ChildProcess | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private listening: NodeJS.Timeout | undefined;
+  private restart: NodeJS.Timeout | undefined;
   private restartMs = FIRST_RESTART_MS;
   private stopped = false;
   constructor(
@@ -35,41 +37,54 @@ export class LinkMonitor {
     // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
     const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
-    let said = '';
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      said = line;
-    });
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      const ifname = parseMonitorLine(line);
-      if (ifname !== undefined) this.listener.onLink(ifname);
+    let lastWords = '';
+    onLines(child.stdout, (line) => this.onLine(line));
+    onLines(child.stderr, (line) => {
+      lastWords = line.trim() || lastWords;
+      this.listener.onGap(); // such as "No buffer space available", after which it goes on
     });
     this.listener.onGap();
-    this.timer = setTimeout(() => this.listener.onGap(), LISTENS_AFTER_MS);
-    const ended = (why: string) => this.ended(why, performance.now() - startedAt);
-    child.once('error', (error) => ended(error.message)); // then there is no close
-    child.once('close', (code, signal) =>
-      ended(`${signal ?? `exit code ${code}`}${said === '' ? '' : `, ${printable(said)}`}`),
-    );
+    this.listening = setTimeout(() => this.listener.onGap(), LISTENING_MS);
+    let failure: Error | undefined;
+    child.on('error', (error) => {
+      failure = error;
+    });
+    // Not 'exit': what the child said last may still be in the pipe then.
+    child.once('close', (code, signal) => {
+      const why = failure?.message ?? signal ?? `exit code ${code}`;
+      this.ended(lastWords === '' ? why : `${why}, ${printable(lastWords)}`, performance.now() - startedAt);
+    });
+  }
+
+  private onLine(line: string): void {
+    const ifname = parseMonitorLine(line);
+    if (ifname !== undefined) this.listener.onLink(ifname);
   }
 
   stop(): void {
     this.stopped = true;
-    clearTimeout(this.timer);
+    clearTimeout(this.listening);
+    clearTimeout(this.restart);
     this.child?.kill('SIGTERM');
   }
 
   private ended(why: string, livedMs: number): void {
     if (this.stopped) return;
-    clearTimeout(this.timer);
+    clearTimeout(this.listening);
     if (livedMs >= HEALTHY_MS) this.restartMs = FIRST_RESTART_MS;
     if (this.restartMs === FIRST_RESTART_MS) {
       this.log.warn(
         `cannot follow link changes ("ip -o monitor link": ${why}); repairs wait for the periodic look until it runs again. Is iproute2 installed?`,
       );
     }
-    this.timer = setTimeout(() => this.start(), this.restartMs);
+    this.restart = setTimeout(() => this.start(), this.restartMs);
     this.restartMs = Math.min(2 * this.restartMs, LAST_RESTART_MS);
   }
+}
+
+/** A process that has no file descriptor left gets no pipes, and then an error. */
+function onLines(pipe: Readable | undefined, listener: (line: string) => void): void {
+  if (pipe !== undefined) createInterface({ input: pipe }).on('line', listener);
 }
 
 /** The interface's name in a line such as `Deleted 7: vif5.0@if6: <BROADCAST> mtu 1500 ...`. */

@@ -2,7 +2,7 @@
 import { hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
-import { type FoundBridge, findBridge, findLink } from './observe.js';
+import { findBridge, findLink } from './observe.js';
 import { planBridge, type Step } from './plan.js';
 import type { Attachment } from './policy.js';
 
@@ -18,8 +18,6 @@ export interface Attached {
 
 /** What the caller knows already, to spare the kernel a question. */
 export interface Known {
-  /** Found a moment ago. */
-  readonly bridge?: FoundBridge | undefined;
   /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
   readonly fresh?: boolean;
   /** The interface is overdue: look for it under names that are not its own. */
@@ -33,15 +31,12 @@ export async function attach(want: Attachment, kernel: KernelNetwork, known: Kno
   } catch (error) {
     // A bridge that has been made anew since it was found: for the master's old index the kernel says EINVAL.
     if (!hasCode(error, 'EINVAL')) throw error;
-    return attachOnce(want, kernel, { ...known, bridge: undefined });
+    return attachOnce(want, kernel, known);
   }
 }
 
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
-  const [link, bridge] = await Promise.all([
-    findLink(want, kernel, known.overdue),
-    known.bridge ?? findBridge(want.bridge, kernel),
-  ]);
+  const [link, bridge] = await Promise.all([findLink(want, kernel, known.overdue), findBridge(want.bridge, kernel)]);
   if (link === undefined) return undefined;
   const [addresses, features] = await Promise.all([
     kernel.listAddresses(link.ifindex),

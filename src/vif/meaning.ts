@@ -1,28 +1,29 @@
 /** What the nodes of a vif mean, in words for `vifd monitor`. Pure. */
 import { printable } from '../errors.js';
 
+/** By XenbusState (xen/include/public/io/xenbus.h). */
 const BACKEND_STATES = [
-  'Unknown: no such state is written here',
+  'Unknown: nobody should write this here',
   'Initialising: dom0 has described the vif; the kernel (xen-netback) has not taken it yet',
-  'InitWait: kernel ready, waiting for hotplug',
-  'Initialised',
+  'InitWait: the kernel has taken the vif; it waits for the interface to be attached (hotplug-status) and for the guest',
+  'Initialised: not used by vif backends',
   'Connected: kernel and guest exchange packets',
   'Closing: dom0 or the guest ends it',
   'Closed: the kernel has let go; with online 0 the directory goes next',
-  'Reconfiguring',
-  'Reconfigured',
+  'Reconfiguring: not used by vif backends',
+  'Reconfigured: not used by vif backends',
 ];
 
 const FRONTEND_STATES = [
-  'Unknown',
+  'Unknown: nobody should write this here',
   "Initialising: the guest's driver has not come yet",
-  'InitWait',
+  "InitWait: the guest's driver waits for the kernel",
   "Initialised: the guest's driver has set its rings up",
   "Connected: the guest's driver is working",
   "Closing: the guest's driver lets go, or was asked to",
   "Closed: the guest's driver has let go",
-  'Reconfiguring',
-  'Reconfigured',
+  "Reconfiguring: the guest's driver changes its settings",
+  "Reconfigured: the guest's driver has changed its settings",
 ];
 
 const NODES = new Map(
@@ -46,11 +47,11 @@ const NODES = new Map(
 
 /** `undefined` stands for a node that is gone. */
 export function meaningOf(side: 'backend' | 'frontend', node: string, value: string | undefined): string {
-  if (value === undefined) return node === '' ? 'the directory is gone: the vif has left' : 'removed';
-  if (node === 'state')
-    return (
-      (side === 'backend' ? BACKEND_STATES : FRONTEND_STATES)[Number(value)] ?? `${printable(value)} is no XenbusState`
-    );
+  if (value === undefined) return goneMeaning(side, node);
+  if (node === 'state') {
+    const states = side === 'backend' ? BACKEND_STATES : FRONTEND_STATES;
+    return (/^[0-8]$/.test(value) && states[Number(value)]) || `${printable(value)} is no XenbusState`;
+  }
   if (side === 'frontend') return '';
   if (node === 'online') return value === '0' ? 'dom0 wants the vif gone' : 'dom0 wants the vif';
   if (node === 'hotplug-status') return hotplugMeaning(value);
@@ -59,10 +60,18 @@ export function meaningOf(side: 'backend' | 'frontend', node: string, value: str
   return NODES.get(node) ?? '';
 }
 
+function goneMeaning(side: 'backend' | 'frontend', node: string): string {
+  if (side === 'frontend') return 'gone: the guest has ended, or dom0 has removed the vif';
+  if (node === '') return 'the directory is gone: the vif has left';
+  if (node === 'hotplug-status') return 'removed: the kernel has let go of the interface';
+  if (node === 'hotplug-error') return 'removed: what was wrong is no more';
+  return 'removed';
+}
+
 function hotplugMeaning(value: string): string {
   if (value === 'connected') return 'the interface is in place: the kernel may let the guest connect';
   if (value === 'error') return 'the interface could not be attached; hotplug-error says why';
   return value === ''
-    ? 'nobody has attached the interface yet; the guest hangs until then'
+    ? 'the interface is not attached yet; the guest has no network until then'
     : `${printable(value)} means nothing to the kernel`;
 }

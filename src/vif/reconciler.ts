@@ -3,6 +3,7 @@
  * vif. What an event says besides its place is dropped.
  */
 import { printable } from '../errors.js';
+import { Lanes } from '../lanes.js';
 import {
   BACKEND_ROOT,
   type BackendKey,
@@ -25,11 +26,16 @@ export class Reconciler {
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
   constructor(private readonly io: VifIo) {}
 
-  /** Looks at every vif that is or was there; resolves when that is done. Rejects when xenstore cannot be listed. */
-  async scan(): Promise<void> {
+  /**
+   * Looks at every vif that is or was there; resolves when that is done. Rejects when xenstore cannot be listed. The slow
+   * periodic one takes few at a time: on the device requests queue, and a vif that leaves has only dom0's 10 s.
+   */
+  async scan(atOnce = Number.POSITIVE_INFINITY): Promise<void> {
     const listed = (await listBackends(this.io.store, (path) => this.sayIgnored(path))).map(keyText);
     for (const vif of this.vifs.values()) vif.dropBackend(); // the event that would have said so may be lost
-    await Promise.all([...new Set([...listed, ...this.vifs.keys()])].map((text) => this.loop.kick(text)));
+    const lanes = new Lanes(atOnce);
+    const all = new Set([...listed, ...this.vifs.keys()]);
+    await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
   }
 
   /** A watch event below `backend/vif`. */
@@ -42,7 +48,7 @@ export class Reconciler {
     const vif = this.vifs.get(keyText(key));
     // Only vifd writes these two of a vif that is not connected.
     if (node.startsWith('hotplug-') && vif?.phase !== 'connected') return;
-    if (node === '') vif?.restart();
+    if (node === '' && vif?.hasRead) this.replace(vif);
     else if (!isLiveNode(node)) vif?.dropBackend();
     this.kick(keyText(key));
   }
@@ -90,15 +96,22 @@ export class Reconciler {
     return vif.settleMs;
   }
 
-  private newVif(key: BackendKey): Vif {
-    const { domid } = key;
-    const leaving = (vif: Vif) => vif.phase === 'leaving';
-    return new Vif(key, this.io, () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) }));
+  /** Nothing that was learnt of a directory holds for the one that takes its place. */
+  private replace(vif: Vif): void {
+    vif.retire();
+    this.vifs.set(keyText(vif.key), this.newVif(vif.key, vif.log.ifname));
   }
 
-  private forget(text: KeyText, { key }: Vif): void {
-    this.vifs.delete(text);
-    if (this.count(key.domid) === 0) this.changedAt.delete(key.domid);
+  private newVif(key: BackendKey, ifname?: string): Vif {
+    const { domid } = key;
+    const leaving = (vif: Vif) => vif.phase === 'leaving';
+    const guest = () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) });
+    return new Vif(key, this.io, guest, ifname);
+  }
+
+  private forget(text: KeyText, vif: Vif): void {
+    if (this.vifs.get(text) === vif) this.vifs.delete(text);
+    if (this.count(vif.key.domid) === 0) this.changedAt.delete(vif.key.domid);
   }
 
   /** How many vifs of this guest are such. */

@@ -1,21 +1,23 @@
 /** Removing a vif's backend directory; when it is time for that is departure.ts's matter. */
+import { dirname } from 'node:path/posix';
 import { hasCode } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, backendDir, kernelErrorDir } from '../xenstore/paths.js';
 
 /**
- * Removes the leaf directory if its `state` is still as it was when that was decided; in one transaction, so that a vif which
- * dom0 makes anew at the same place in this moment survives. 'changed': look again.
+ * Removes the leaf directory if `state` and `online` still are what that was decided on; in one transaction, so that a vif
+ * which dom0 makes anew at the same place in this moment survives. 'changed': look again.
  */
 export async function removeBackend(
   store: XenstoreClient,
   key: BackendKey,
-  state: number,
+  { state, online }: { state: number; online: boolean },
 ): Promise<'removed' | 'gone' | 'changed'> {
   const dir = backendDir(key);
   try {
     return await store.transaction(async (tx) => {
       if ((await tx.read(`${dir}/state`)) !== String(state)) return 'changed';
+      if ((await tx.readOptional(`${dir}/online`)) !== (online ? '1' : '0')) return 'changed';
       await tx.rm(dir);
       return 'removed';
     });
@@ -28,7 +30,11 @@ export async function removeBackend(
 
 /** Removes what the kernel wrote of this vif's faults, or the next vif at the same place would be blamed for them. */
 export async function removeKernelError(store: XenstoreClient, key: BackendKey): Promise<void> {
-  await store.rm(kernelErrorDir(key)).catch((error) => {
+  const dir = kernelErrorDir(key);
+  try {
+    await store.rm(dir);
+    if ((await store.directory(dirname(dir))).length === 0) await store.rm(dirname(dir)); // it counts as a node, too
+  } catch (error) {
     if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
-  });
+  }
 }

@@ -6,14 +6,14 @@ import type { Failure } from './failure.js';
 import { describeStep } from './plan.js';
 
 export class VifLog {
-  /** The interface's name, once it is known. */
-  ifname: string | undefined;
   private readonly firstSeen = performance.now();
   /** Sentences that the log has already. */
   private readonly said = new Set<string>();
   constructor(
     private readonly key: BackendKey,
     private readonly log: Logger,
+    /** The interface's name, once it is known. */
+    public ifname: string | undefined,
   ) {}
 
   /** The vif was not connected before, or had nothing to say. */

@@ -4,7 +4,8 @@
  * INVARIANTS
  * - A look reads the vif afresh. One exception: the nodes that dom0 writes once are kept from before `state` 2, to be
  *   quick then. An event on one of them or on the directory, a failure, or a status that is not ours drops them.
- * - `connected` is written only after everything asked for is in force, and never blanked; `state` and `online` never.
+ * - `connected` is written only after everything asked for is in force, and never blanked; only an error that says why
+ *   takes its place. `state` and `online` are never written.
  * - A vif is connected, or waits for something with a deadline, or leaves, or has an error that says why.
  */
 import type { Logger } from 'pino';
@@ -20,7 +21,7 @@ import { Departure, type GuestActivity, type LeavingReason } from './departure.j
 import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
-import { type FoundBridge, findBridge, findLink } from './observe.js';
+import { findLink } from './observe.js';
 import { Patience } from './patience.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
@@ -58,6 +59,9 @@ const SETTLE_MS: Record<Phase, number> = { new: 0, waiting: 0, connected: 200, f
 export class Vif {
   phase: Phase = 'new';
   private backend: VifBackend | undefined;
+  /** Whether the directory has been read once. Events of its making may come until then. */
+  hasRead = false;
+  private retired = false;
   /** Counts the calls of dropBackend(): what was read before one must not be kept. */
   private drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
@@ -66,19 +70,19 @@ export class Vif {
   private toldMtu: number | undefined;
   /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
   private settledMtu: number | undefined;
-  /** Found before `state` 2. */
-  private preparedBridge: FoundBridge | undefined;
   private readonly patience = new Patience();
   private readonly departure: Departure;
-  private readonly log: VifLog;
+  readonly log: VifLog;
 
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
     guest: () => GuestActivity,
+    /** The name under which the log knew the vif that was here before. */
+    ifname?: string,
   ) {
     this.departure = new Departure(guest);
-    this.log = new VifLog(key, io.log);
+    this.log = new VifLog(key, io.log, ifname);
   }
 
   /** Milliseconds that a kick may wait. */
@@ -92,10 +96,9 @@ export class Vif {
     this.drops++;
   }
 
-  /** The directory went, or is being made anew. */
-  restart(): void {
-    this.dropBackend();
-    if (this.phase === 'leaving' || this.phase === 'connected') this.phase = 'new'; // and looked at without delay
+  /** The directory went, or was made anew, after this one had been read: another Vif takes over, this one writes no more. */
+  retire(): void {
+    this.retired = true;
   }
 
   /** Whether a change of this interface may be one for this vif. */
@@ -115,10 +118,11 @@ export class Vif {
   }
 
   private async reconcile(): Promise<Next> {
-    if (this.departure.isOver() && (await this.removed(XenbusState.Closed))) return this.forget();
+    if (this.departure.isOver() && (await this.removed(XenbusState.Closed, false))) return this.forget();
     const { drops, backend: known } = this;
     const { store } = this.io;
     const nodes = await (known === undefined ? readAllNodes(store, this.key) : readLiveNodes(store, this.key));
+    this.hasRead = true;
     const live = parseLive(nodes);
     if (live.state === undefined) return this.forget();
     // Before anything is judged: a vif that dom0 described badly must leave as well as any other.
@@ -131,15 +135,9 @@ export class Vif {
         ? parseBackend(this.key, stale ? await readAllNodes(store, this.key) : nodes)
         : known;
     if (drops === this.drops) this.backend = backend; // else it may be old already, and another look is asked for
-    if (live.state <= XenbusState.Initialising) return this.prepare(backend, live, live.state);
+    if (live.state <= XenbusState.Initialising) return this.wait(live, live.state);
     if (isClosed(live.state)) await this.checkKernelError(live.state);
     return this.bringUp(backend, live, live.state);
-  }
-
-  /** While netback gets ready: finds what will be needed. What is wrong may be right by then, so nothing is said yet. */
-  private async prepare({ bridge }: VifBackend, live: VifLive, state: number): Promise<Next> {
-    this.preparedBridge ??= await findBridge(bridge, this.io.kernel).catch(() => undefined);
-    return this.wait(live, state);
   }
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
@@ -148,14 +146,14 @@ export class Vif {
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
     this.want = want;
     this.log.ifname = want.ifname;
-    const known = { bridge: this.preparedBridge, fresh: live.hotplugStatus !== 'connected', overdue: this.isOverdue() };
-    this.preparedBridge = undefined; // good for one attempt
+    const known = { fresh: live.hotplugStatus !== 'connected', overdue: this.isOverdue() };
     const attached = await this.io.attaching.run(() =>
       attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known),
     );
     if (attached === undefined) return this.wait(live, state);
     this.settledMtu = attached.mtu;
     await this.tellGuestMtu(attached.mtu);
+    if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
     if (this.phase === 'connected') this.log.repaired(attached);
@@ -178,7 +176,7 @@ export class Vif {
     const told = this.toldMtu ?? (this.want?.mtu === undefined ? DEFAULT_MTU : undefined);
     if (told === mtu) return;
     this.toldMtu = mtu; // tried once
-    if (!(await writeFrontendMtu(this.io.store, this.key, mtu)))
+    if (!(await writeFrontendMtu(this.io.store, this.key, mtu, this.io.privileged)))
       this.log.debug(`the guest was not told its MTU of ${mtu}: its mtu node cannot be written`);
   }
 
@@ -233,7 +231,7 @@ export class Vif {
     }
     this.enter('leaving');
     const againMs = this.departure.begin(reason, state);
-    return againMs === 0 && (await this.removed(state)) ? this.forget() : { againMs };
+    return againMs === 0 && (await this.removed(state, online)) ? this.forget() : { againMs };
   }
 
   /** Why the directory has to go; undefined: it stays. */
@@ -253,15 +251,16 @@ export class Vif {
   }
 
   /** False when dom0 has made the vif anew. */
-  private async removed(state: number): Promise<boolean> {
+  private async removed(state: number, online: boolean): Promise<boolean> {
     this.departure.cancel();
-    if ((await removeBackend(this.io.store, this.key, state)) === 'changed') return false;
+    if ((await removeBackend(this.io.store, this.key, { state, online })) === 'changed') return false;
     await removeKernelError(this.io.store, this.key);
     return true;
   }
 
   private async fail(error: unknown): Promise<Next> {
-    if (error instanceof ConnectionError) return 'rest'; // the agent connects anew and looks at everything
+    // The agent connects anew and looks at everything; or another Vif has taken over.
+    if (error instanceof ConnectionError || this.retired) return 'rest';
     if (hasCode(error, ...PASSING)) {
       this.patience.waitOut();
       if (!this.isOverdue()) return { againMs: this.patience.nextPoll() };

@@ -72,7 +72,7 @@ export class XenstoreClient extends StoreOperations {
   private failure: ConnectionError | undefined;
   /** Set when the connection ends, by whatever: the transport is closed once. */
   private transportClosed: Promise<void> | undefined;
-  /** When the last byte came, or when a request was sent that nothing else was waiting for. */
+  /** When the last reply came, or when a request was sent that nothing else was waiting for. */
   private heardAt = 0;
   private settleClosed: (error: ConnectionError) => void = () => {};
   /** Resolves with the reason when the connection is gone, whoever ended it. */
@@ -224,7 +224,6 @@ export class XenstoreClient extends StoreOperations {
     // On the device a reply that is lost would hold the only place for ever.
     const silentMs = performance.now() - this.heardAt;
     if (silentMs > 1.5 * this.timeoutMs) this.fail(this.silence(silentMs), false);
-    else if (waiting >= 0 && pending.request.op === 'TRANSACTION_END') this.abort(pending.request.tx); // it never went out
   }
 
   private silence(ms: number): ConnectionError {
@@ -232,7 +231,6 @@ export class XenstoreClient extends StoreOperations {
   }
 
   private receive(bytes: Uint8Array): void {
-    this.heardAt = performance.now();
     try {
       for (const packet of this.parser.push(bytes)) this.dispatch(packet);
     } catch (error) {
@@ -247,6 +245,7 @@ export class XenstoreClient extends StoreOperations {
       this.deliver(packet);
       return;
     }
+    this.heardAt = performance.now(); // events tell nothing of a reply that is lost
     const pending = this.inFlight.get(packet.reqId) ?? this.watchWithoutId(packet);
     if (pending === undefined) return;
     // Whoever began this transaction has been told ETIMEDOUT.

@@ -208,13 +208,16 @@ export class DeviceTransport implements Transport {
 
   private async endRead(wakeUp: Uint8Array | undefined, replyDue: boolean): Promise<void> {
     // A message that the device took brings a reply; one that it refused (a WATCH over the quota) brings nothing.
-    const accepted = await this.lastSend.then(
-      () => true,
-      () => false,
+    // Linux lets a WATCH wait in its write until xenstored answers.
+    const late = sleep(WAKE_UP_MS, 'late' as const, { ref: false });
+    const sent = this.lastSend.then(
+      () => 'accepted' as const,
+      () => 'refused' as const,
     );
-    if (wakeUp !== undefined && !(replyDue && accepted)) await this.send(wakeUp).catch(() => undefined);
-    const late = sleep(WAKE_UP_MS, 'late', { ref: false });
-    if ((await Promise.race([this.ended, late])) === 'late')
+    const fate = await Promise.race([sent, late]);
+    if (wakeUp !== undefined && (fate === 'refused' || (fate === 'accepted' && !replyDue)))
+      void this.send(wakeUp).catch(() => undefined);
+    if (fate === 'late' || (await Promise.race([this.ended, late])) === 'late')
       throw new ConnectionError('ETIMEDOUT', this.peer, 'xenstored does not answer, and a read of it is still blocked');
   }
 }

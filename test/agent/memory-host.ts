@@ -23,7 +23,7 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
   /** Interfaces whose checksum offload is cleared. */
   private readonly cleared = new Set<number>();
   beforeCall: (call: number) => void | Promise<void> = () => {};
-  beforeChange: (change: LinkChange, ifname: string) => void = () => {};
+  beforeChange: (change: LinkChange, ifname: string) => void | Promise<void> = () => {};
   onChange: (ifname: string) => void = () => {};
   private nextIndex = 10;
 
@@ -68,7 +68,7 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
   }
   async setLink({ ifindex, ifname }: Link, change: LinkChange): Promise<void> {
     await this.step(ifindex);
-    this.beforeChange(change, ifname);
+    await this.beforeChange(change, ifname);
     if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
     this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
   }

@@ -1,5 +1,5 @@
 /** What a vif owes to its neighbours, to its guest and to the log: rules that need one event or one value out of place. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { NetlinkError } from '../../src/errors.js';
 import { writeFrontendMtu } from '../../src/vif/frontend.js';
 import { eventually } from './agent-process.js';
@@ -55,10 +55,32 @@ describe('MTU', () => {
     expect(await guestMtu()).toBe('1500');
   });
 
+  test('a guest that keeps rewriting its mtu node harms nobody, itself included', async () => {
+    await memory.start();
+    await memory.stopReconciler();
+    await memory.host.createGuest(5, [{ bridge: 'br0', mtu: 1400 }], { connects: false });
+    const rewrite = () => memory.host.dom0.write('/local/domain/5/device/vif/0/mtu', String(Math.random()));
+    const rewriting = setInterval(() => void rewrite().catch(() => undefined), 1);
+    onTestFinished(() => clearInterval(rewriting));
+    const seen: (string | undefined)[] = [];
+    await memory.host.nicdom.watch('backend/vif', async ({ path }) => {
+      if (path.endsWith('hotplug-status')) seen.push(await memory.node('hotplug-status'));
+    });
+    await memory.startReconciler();
+    await memory.connected();
+    expect(seen).not.toContain('error');
+  });
+
   test('told to the guest only where it has a node for that, in dom0 too', async () => {
     await memory.start();
-    expect(await writeFrontendMtu(memory.host.dom0, { domid: 9, devid: 0 }, 1400)).toBe(false);
-    expect(await memory.host.dom0.readOptional('/local/domain/9/device/vif/0/mtu')).toBeUndefined();
+    const key = { domid: 9, devid: 0 };
+    for (const [store, privileged] of [
+      [memory.host.dom0, true],
+      [memory.host.nicdom, false],
+    ] as const) {
+      expect(await writeFrontendMtu(store, key, 1400, privileged)).toBe(false);
+      expect(await memory.host.dom0.readOptional('/local/domain/9/device/vif/0/mtu')).toBeUndefined();
+    }
   });
 });
 
@@ -74,6 +96,13 @@ describe('what the kernel wrote of a fault', () => {
     await memory.host.netfront(5, 0).close();
     await memory.later(20_000);
     expect(await memory.node('hotplug-status')).toBe('connected');
+  });
+
+  test('leaves no node behind, not even that of the guest', async () => {
+    await attached();
+    await memory.host.nicdom.write(error, '22 reading script');
+    expect(await memory.host.detachVif(5, 0)).toMatchObject({ ok: true });
+    expect(await memory.host.nicdom.readOptional('error/backend/vif/5')).toBeUndefined();
   });
 
   test('goes with the vif', async () => {
@@ -97,6 +126,27 @@ describe('what dom0 wrote once', () => {
     await memory.connected();
     if ((await memory.node('bridge')) === 'br0') await memory.dom0Write('bridge', 'br1'); // an attach of fewer requests
     await eventually(() => vif()?.master === memory.kernel.find('br1')?.ifindex);
+  });
+
+  test('counts at the moment of "connected": never first one bridge and then the right one', async () => {
+    await memory.start();
+    const { kernel, host } = memory;
+    kernel.addBridge('br1');
+    const masters: (number | undefined)[] = [];
+    await host.nicdom.watch('backend/vif', async ({ path }) => {
+      if (path.endsWith('hotplug-status') && (await memory.node('hotplug-status')) === 'connected')
+        masters.push(vif()?.master);
+    });
+    await host.netback.stop(); // state 2 comes by hand
+    const creating = host.createGuest(5, [{ bridge: 'br0' }], { connects: false }).catch(() => undefined);
+    await eventually(async () => (await memory.node('bridge')) === 'br0');
+    await sleep(100);
+    await memory.dom0Write('bridge', 'br1');
+    await kernel.create('vif5.0');
+    await memory.dom0Write('state', '2');
+    await creating;
+    await eventually(() => masters.length > 0);
+    expect(masters[0]).toBe(kernel.find('br1')?.ifindex);
   });
 
   test('is read again by the periodic scan, for an event may be lost', async () => {
@@ -168,6 +218,70 @@ describe('nodes that are not as they must be', () => {
     await memory.kernel.remove('br0');
     await eventually(async () => (await memory.node('hotplug-status')) === 'error');
     expect(await memory.node('hotplug-error')).toBeUndefined();
+  });
+});
+
+describe('a directory that is made anew', () => {
+  /** dom0's single commit, as xl network-detach and -attach within the same moment. */
+  async function remake(state: string, online = '1', bridge = 'br0'): Promise<void> {
+    const { dom0 } = memory.host;
+    await dom0.transaction(async (tx) => {
+      const nodes = await Promise.all(
+        ['frontend', 'frontend-id', 'script', 'handle', 'type'].map(
+          async (name) => [name, await tx.read(`${BACKEND}/${name}`)] as const,
+        ),
+      );
+      await tx.rm(BACKEND);
+      await tx.mkdir(BACKEND);
+      await tx.setPerms(BACKEND, ['n1', 'r5']);
+      for (const [name, value] of [
+        ...nodes,
+        ['bridge', bridge],
+        ['hotplug-status', ''],
+        ['online', online],
+        ['state', state],
+      ])
+        await tx.write(`${BACKEND}/${name}`, value as string);
+    });
+  }
+
+  test('is not removed by the grace of the one before: online counts, too', async () => {
+    await attached();
+    await memory.host.netback.stop();
+    await memory.host.dom0.write(`${BACKEND}/online`, '0');
+    await memory.dom0Write('state', '6');
+    await eventually(() => memory.reconciler.counts().leaving === 1);
+    memory.deaf = true;
+    await remake('6');
+    for (let i = 0; i < 3; i++) await memory.later(1_000);
+    expect(await memory.node('state')).toBe('6');
+  });
+
+  test('is not told "connected" by a look at the one before', async () => {
+    await memory.start();
+    let remade = false;
+    memory.kernel.beforeChange = async ({ up }) => {
+      if (!up || remade) return; // the last step of an attach
+      remade = true;
+      await memory.host.netback.stop();
+      await remake('1');
+      await sleep(20);
+    };
+    await memory.host.createGuest(5, [{ bridge: 'br0' }], { connects: false });
+    await eventually(() => remade);
+    await sleep(100);
+    expect(await memory.node('hotplug-status')).toBe('');
+  });
+
+  test('a failed one gets new patience, and all that was learnt of it is forgotten', async () => {
+    await memory.start();
+    await memory.host.createGuest(5, [{ bridge: 'none' }], { connects: false }).catch(() => undefined);
+    await eventually(async () => (await memory.node('hotplug-status')) === 'error');
+    await memory.host.netback.stop();
+    await remake('1');
+    await sleep(500);
+    expect(await memory.node('hotplug-status')).toBe(''); // not yet: netback may still take it
+    expect(memory.reconciler.counts()).toMatchObject({ failed: 0, waiting: 1 });
   });
 });
 

@@ -51,15 +51,30 @@ describe('failures', () => {
 
 describe('meanings', () => {
   test.each([
-    ['backend', 'state', '2', 'InitWait: kernel ready, waiting for hotplug'],
+    [
+      'backend',
+      'state',
+      '2',
+      'InitWait: the kernel has taken the vif; it waits for the interface to be attached (hotplug-status) and for the guest',
+    ],
+    ['backend', 'state', '', '"" is no XenbusState'],
+    ['frontend', 'state', '0x2', '"0x2" is no XenbusState'],
+    ['frontend', 'state', undefined, 'gone: the guest has ended, or dom0 has removed the vif'],
+    ['backend', 'hotplug-status', undefined, 'removed: the kernel has let go of the interface'],
+    ['backend', 'hotplug-error', undefined, 'removed: what was wrong is no more'],
+    ['backend', 'bridge', undefined, 'removed'],
     ['frontend', 'state', '4', "Connected: the guest's driver is working"],
     ['backend', 'state', '99', '"99" is no XenbusState'],
-    ['backend', 'hotplug-status', '', 'nobody has attached the interface yet; the guest hangs until then'],
+    ['backend', 'hotplug-status', '', 'the interface is not attached yet; the guest has no network until then'],
     ['backend', 'hotplug-status', 'connected\n', '"connected\\n" means nothing to the kernel'],
     ['backend', 'feature-sg', '1', 'offered by the kernel to the guest'],
     ['backend', '', undefined, 'the directory is gone: the vif has left'],
     ['backend', 'constructor', 'x', ''],
   ] as const)('%s %s = %j', (side, node, value, expected) => expect(meaningOf(side, node, value)).toBe(expected));
+
+  test.each(['backend', 'frontend'] as const)('every state of the %s is explained', (side) => {
+    for (let state = 0; state <= 8; state++) expect(meaningOf(side, 'state', String(state))).toMatch(/^[A-Z]\w+: \w+/);
+  });
 
   test('a line of monitor', () => {
     const event = {
