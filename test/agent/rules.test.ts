@@ -221,6 +221,32 @@ describe('nodes that are not as they must be', () => {
   });
 });
 
+test.each([
+  [1, 2],
+  [undefined, 6],
+])('a scan of %s vif at a time leaves room for what is urgent', async (atOnce, most) => {
+  await memory.start();
+  const { kernel, host, reconciler } = memory;
+  await host.createGuest(
+    5,
+    Array.from({ length: 8 }, () => ({ bridge: 'br0' })),
+  );
+  for (let devid = 0; devid < 8; devid++)
+    await eventually(async () => (await host.backendNode(5, devid, 'state')) === '4');
+  await sleep(300);
+  let [active, max] = [0, 0];
+  kernel.beforeCall = async () => {
+    max = Math.max(max, ++active);
+    await sleep(5);
+    active--;
+  };
+  await reconciler.scan(atOnce);
+  kernel.beforeCall = () => {};
+  // Each vif asks for its interface and its bridge side by side.
+  if (atOnce === 1) expect(max).toBe(most);
+  else expect(max).toBeGreaterThanOrEqual(most);
+});
+
 describe('a directory that is made anew', () => {
   /** dom0's single commit, as xl network-detach and -attach within the same moment. */
   async function remake(state: string, online = '1', bridge = 'br0'): Promise<void> {

@@ -55,6 +55,17 @@ test('systemd hears READY when the vifs that were there are connected, then coun
   expect(said().endsWith('STOPPING=1\n')).toBe(true);
 });
 
+test('a domain that does not know its number lives all the same, by the watchdog’s measure', async () => {
+  const directory = scratch();
+  const said = () => (existsSync(join(directory, 'said')) ? readFileSync(join(directory, 'said'), 'utf8') : '');
+  program(join(directory, 'systemd-notify'), `echo "$*" >>${directory}/said`);
+  environment({ PATH: `${directory}:${process.env.PATH}`, NOTIFY_SOCKET: 'unused', WATCHDOG_USEC: '900000' });
+  await world.start({ agent: false });
+  await world.host.dom0.rm('/local/domain/1/domid');
+  await world.startAgent();
+  await eventually(() => said().split('WATCHDOG=1\n').length > 2);
+});
+
 test('a second vifd on the same pid file is refused, and the first one’s file stays', async () => {
   const pidfile = join(scratch(), 'vifd.pid');
   await world.start({ agent: false });
