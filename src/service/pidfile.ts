@@ -1,6 +1,6 @@
 /** EDGE: the file that tells which process is the agent, for service managers that need one. */
 import { constants, readFileSync } from 'node:fs';
-import { open, readFile, rm } from 'node:fs/promises';
+import { lstat, open, readFile, rm } from 'node:fs/promises';
 import { VifdError } from '../errors.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
@@ -21,7 +21,7 @@ export class Pidfile {
         const { code } = error as NodeJS.ErrnoException;
         if (code !== 'EEXIST' || attempt > 0) throw refused(path, code);
       }
-      const owner = await ownerOf(path);
+      const owner = await ownerOf(path); // refuses what is no pid file
       if (owner !== undefined)
         throw new VifdError('EALREADY', `vifd is running already: ${path} names process ${owner}`);
       await rm(path, { force: true });
@@ -38,11 +38,13 @@ export class Pidfile {
 const refused = (path: string, code: string | undefined) =>
   new VifdError('EPIDFILE', `the pid file ${path} cannot be written (${code}); its directory must be vifd's to write`);
 
-/** The process that the file names, if that is a vifd that lives. */
+/** The process that the file names, if that is a vifd that lives. Rejects for what is no pid file: it may be precious. */
 async function ownerOf(path: string): Promise<number | undefined> {
-  const text = await readFile(path, { encoding: 'utf8', flag: constants.O_RDONLY | O_NOFOLLOW }).catch(() => '');
-  const pid = /^[1-9][0-9]{0,9}$/.test(text.trim()) ? Number(text) : undefined;
-  return pid !== undefined && pid !== process.pid && isVifd(pid) ? pid : undefined;
+  const text = (await lstat(path)).isFile() ? (await readFile(path, 'utf8')).slice(0, 20).trim() : 'no file';
+  if (!/^[0-9]{0,10}$/.test(text))
+    throw new VifdError('EPIDFILE', `${path} is there and is no pid file; remove it, or name another with --pidfile`);
+  const pid = Number(text);
+  return pid > 0 && pid !== process.pid && isVifd(pid) ? pid : undefined;
 }
 
 /** Process ids are used again: another program's is no vifd. */

@@ -93,18 +93,22 @@ describe('the pid file', () => {
     expect(() => readFileSync(path)).toThrow('ENOENT');
   });
 
-  test.each(['99999999\n', 'rubbish', '', '1\n'])('one that was left behind is replaced: %j', async (text) => {
+  test.each(['99999999\n', '', '1\n'])('one that was left behind is replaced: %j', async (text) => {
     const path = join(scratch(), 'vifd.pid');
     writeFileSync(path, text); // process 1 lives, but is no vifd
     await (await Pidfile.take(path)).release();
   });
 
-  test('a link is not followed: its target stays', async () => {
+  test('what is no pid file is refused and stays: a text, a link, a directory, a pipe', async () => {
     const directory = scratch();
-    writeFileSync(join(directory, 'precious'), 'as it was');
-    symlinkSync(join(directory, 'precious'), join(directory, 'vifd.pid'));
-    await (await Pidfile.take(join(directory, 'vifd.pid'))).release();
-    expect(readFileSync(join(directory, 'precious'), 'utf8')).toBe('as it was');
+    const at = (name: string) => join(directory, name);
+    writeFileSync(at('precious'), 'as it was');
+    symlinkSync(at('precious'), at('link'));
+    mkdirSync(at('directory'));
+    spawnSync('mkfifo', [at('pipe')]);
+    for (const name of ['precious', 'link', 'directory', 'pipe'])
+      await expect(Pidfile.take(at(name))).rejects.toThrow(/is there and is no pid file; remove it, or name another/);
+    expect(readFileSync(at('precious'), 'utf8')).toBe('as it was');
   });
 
   test('another’s by now is left alone', async () => {
