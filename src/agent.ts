@@ -89,21 +89,14 @@ async function reconnect({ xenstore, log }: AgentOptions): Promise<XenstoreClien
 
 /** One connection to xenstore, with all that hangs on it. */
 class Session implements Working {
-  private readonly log: Logger;
-  private readonly signal: AbortSignal;
-  private readonly service: ServiceReport | undefined;
   private over = false;
   private scanning = false;
   private constructor(
     private readonly store: XenstoreClient,
     private readonly kernel: Kernel,
     readonly reconciler: Reconciler,
-    { log, signal, service }: AgentOptions,
-  ) {
-    this.log = log;
-    this.signal = signal;
-    this.service = service;
-  }
+    private readonly options: AgentOptions,
+  ) {}
 
   static async open(store: XenstoreClient, kernel: Kernel, options: AgentOptions): Promise<Session> {
     const { config, log, signal } = options;
@@ -125,7 +118,7 @@ class Session implements Working {
 
   /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
   async run(): Promise<boolean> {
-    const stopped = aborted(this.signal);
+    const stopped = aborted(this.options.signal);
     const timer = setInterval(() => void this.scanSlowly(), SCAN_EVERY_MS);
     const working = this.start().then(
       () => true,
@@ -135,7 +128,7 @@ class Session implements Working {
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
     this.over = true;
     clearInterval(timer);
-    if (!this.signal.aborted) this.service?.pause('the connection to xenstore is lost');
+    if (!this.options.signal.aborted) this.options.service?.pause('the connection to xenstore is lost');
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
     const closed = this.store.close();
     await Promise.allSettled([closed, this.reconciler.stop()]);
@@ -145,9 +138,9 @@ class Session implements Working {
 
   /** A read that stays blocked keeps one of the process's four threads, and a new connection would hang as well. */
   private async outlast({ message }: Error): Promise<void> {
-    if (this.signal.aborted) return;
-    this.log.warn(`${message}; vifd goes on when it answers`);
-    await Promise.race([this.store.released(), aborted(this.signal)]);
+    if (this.options.signal.aborted) return;
+    this.options.log.warn(`${message}; vifd goes on when it answers`);
+    await Promise.race([this.store.released(), aborted(this.options.signal)]);
   }
 
   private async start(): Promise<void> {
@@ -157,11 +150,11 @@ class Session implements Working {
     if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan');
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
-    this.log.info(
+    this.options.log.info(
       { ms, uptimeMs: Math.round(process.uptime() * 1000) },
       `ready on ${this.store.peer}: ${connected} vifs connected, ${failed} failed`,
     );
-    await this.service?.begin(this);
+    await this.options.service?.begin(this);
   }
 
   counts(): Record<Phase, number> {
@@ -202,7 +195,7 @@ class Session implements Working {
 
   private sayWhy(error: unknown): false {
     if (!hasCode(error, 'ECANCELED'))
-      this.log.error(error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`);
+      this.options.log.error(error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`);
     return false;
   }
 }

@@ -1,9 +1,8 @@
 /** The log: coloured lines on a terminal, sentences with their priority for journald, else JSON lines. */
 import { fstatSync } from 'node:fs';
 import { type DestinationStream, destination, type Logger, pino } from 'pino';
+import type { LOG_FORMATS } from './program.js';
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export const LOG_FORMATS = ['auto', 'json', 'pretty', 'journal'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
 export async function createLogger(level: string, format: LogFormat = 'auto'): Promise<Logger> {

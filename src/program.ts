@@ -12,7 +12,7 @@ Exit codes:
 const CONFIG_FILES = '/etc/xen/vifd.toml and /etc/xen/vifd.d/*.toml';
 
 export const PAGES = ['vifd.8', 'vifd.toml.5', 'bash', 'zsh', 'fish'] as const;
-const FORMATS = ['auto', 'json', 'pretty', 'journal'];
+export const LOG_FORMATS = ['auto', 'json', 'pretty', 'journal'] as const;
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function program(version: string): Command {
@@ -46,7 +46,7 @@ export function program(version: string): Command {
         '--log-format <format>',
         'JSON lines, pretty for terminals, or sentences with priority for the journal; auto: what fits stdout',
       )
-        .choices(FORMATS)
+        .choices(LOG_FORMATS)
         .default('auto'),
     )
     .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)

@@ -6,7 +6,7 @@ export interface Machine extends Surroundings {
   /** /sys/hypervisor/type: `xen`; undefined: none that the kernel knows. */
   readonly hypervisor: string | undefined;
   readonly xenstore: Xenstore | XenstoreTrouble;
-  /** All interfaces of this network namespace; undefined with the reason when netlink does not answer. */
+  /** All interfaces of this network namespace; none when netlink does not answer. */
   readonly links: readonly Link[];
   /** Why the kernel cannot be asked over netlink. */
   readonly netlinkFault: string | undefined;

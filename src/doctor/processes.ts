@@ -6,20 +6,31 @@ import { behindInterpreter, recognise } from './command-line.js';
 
 /** Processes that seem to attach vifs, in this network namespace: those of another cannot reach ours. */
 export async function findPrograms(): Promise<Program[]> {
-  const self = await realpath(process.argv[1] ?? '').catch(() => '');
+  const self = await ownScript();
   const found = await Promise.all((await pids()).map((pid) => findProgram(pid, self)));
   return found.flatMap((program) => program ?? []);
 }
 
+/** Whether this process is a `vifd run`, in whatever network namespace. */
+export async function isAgent(pid: number): Promise<boolean> {
+  return (await identify(pid, await ownScript()))?.command === 'vifd run';
+}
+
 async function findProgram(pid: number, self: string): Promise<Program | undefined> {
+  const program = await identify(pid, self);
+  return program !== undefined && (await sharesNetwork(pid)) ? program : undefined;
+}
+
+async function identify(pid: number, self: string): Promise<Program | undefined> {
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''); // it may have ended
   const argv = text.split('\0').slice(0, -1);
-  const program = recognise({ pid, argv, isSelf: true });
-  if (program === undefined || !(await sharesNetwork(pid))) return undefined;
+  if (recognise({ pid, argv, isSelf: true }) === undefined) return undefined; // spares most processes the rest
   const cwd = await readlink(`/proc/${pid}/cwd`).catch(() => '/');
   const found = recognise({ pid, argv, isSelf: await isSame(cwd, behindInterpreter(argv)[0], self) });
   return found?.config === undefined ? found : { ...found, config: resolve(cwd, found.config) };
 }
+
+const ownScript = (): Promise<string> => realpath(process.argv[1] ?? '').catch(() => '');
 
 /** True where that cannot be seen. */
 async function sharesNetwork(pid: number): Promise<boolean> {

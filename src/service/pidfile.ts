@@ -1,6 +1,7 @@
 /** EDGE: the file that tells which process is the agent, for service managers that need one. */
-import { constants, readFileSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { lstat, open, readFile, rm } from 'node:fs/promises';
+import { isAgent } from '../doctor/processes.js';
 import { VifdError } from '../errors.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
@@ -44,15 +45,6 @@ async function ownerOf(path: string): Promise<number | undefined> {
   if (!/^[0-9]{0,10}$/.test(text))
     throw new VifdError('EPIDFILE', `${path} is there and is no pid file; remove it, or name another with --pidfile`);
   const pid = Number(text);
-  return pid > 0 && pid !== process.pid && isVifd(pid) ? pid : undefined;
-}
-
-/** Process ids are used again: another program's is no vifd. */
-function isVifd(pid: number): boolean {
-  try {
-    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    return words.includes('run') && words.some((word) => /(^|\/)(vifd|main\.js)$/.test(word));
-  } catch {
-    return false;
-  }
+  // Process ids are used again: another program's is no vifd.
+  return pid > 0 && pid !== process.pid && (await isAgent(pid)) ? pid : undefined;
 }

@@ -2,8 +2,8 @@
  * One vif: looks at what dom0 asked for and at what is, and brings the one to the other.
  *
  * INVARIANTS
- * - A look reads the vif afresh. One exception: the nodes that dom0 writes once are kept from before `state` 2, to be
- *   quick then. An event on one of them or on the directory, a failure, or a status that is not ours drops them.
+ * - A look reads the vif afresh. One exception: the nodes that dom0 writes once are kept from look to look. An event on one
+ *   of them, the periodic scan, a failure, or a status that is not ours drops them; a directory made anew gets a new Vif.
  * - `connected` is written only after everything asked for is in force, and never blanked; only an error that says why
  *   takes its place. `state` and `online` are never written.
  * - A vif is connected, or waits for something with a deadline, or leaves, or has an error that says why.
