@@ -10,6 +10,12 @@ export interface RunOptions {
   readonly logLevel: string;
 }
 
+/** `$VIFD_RUN_DIR`, which scripts/vif-vifd obeys, too; empty: scripts cannot ask. */
+function requestsDir(): string | undefined {
+  const dir = process.env.VIFD_RUN_DIR ?? '/run/vifd';
+  return dir === '' ? undefined : dir;
+}
+
 export async function run(options: RunOptions): Promise<void> {
   const log = await createLogger(options.logLevel);
   const abort = new AbortController();
@@ -18,7 +24,7 @@ export async function run(options: RunOptions): Promise<void> {
   const config = await LiveConfig.load(options.config, log);
   process.on('SIGHUP', () => void config.reload());
   try {
-    await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal });
+    await runAgent({ xenstore: options.xenstore, config, log, requestsDir: requestsDir(), signal: abort.signal });
     log.info('stopped; the vifs stay as they are');
   } finally {
     endDespiteBlockedRead();

@@ -28,6 +28,7 @@ export class AgentProcess {
       ['dist/main.js', 'run', '--xenstore', xenstore, '--log-level', 'debug', ...args],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, VIFD_RUN_DIR: process.env.VIFD_RUN_DIR ?? '' }, // several run at once on one machine
       },
     );
     createInterface({ input: this.child.stdout }).on('line', (line) => this.log.push(JSON.parse(line) as LogLine));
