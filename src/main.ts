@@ -46,6 +46,10 @@ function program(): Command {
     .addOption(configFile())
     .addOption(xenstore())
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LEVELS).default('info'))
+    .addHelpText(
+      'after',
+      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts ask (default: /run/vifd; empty: nowhere, they do the work themselves)',
+    )
     .action(async (options) => (await import('./commands/run.js')).run(options));
 
   vifd
