@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -12,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 const SCRIPT = resolve('scripts/vif-vifd');
@@ -56,6 +58,14 @@ function run(args: string[], env: Env = LIBXL, shell: string[] = []) {
     timeout: 15_000,
   });
   return { code: result.status, stderr: result.stderr, asked: read('asked')?.split('\n').slice(0, -1) };
+}
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 const ONLINE = ['vif-script', 'online', 'backend/vif/5/0'];
@@ -136,6 +146,12 @@ describe('hostile values', () => {
   });
 });
 
+test('from udev, whose programs may make no code executable, Node runs without its compiler', () => {
+  program('vifd', `#!/bin/sh\necho "$NODE_OPTIONS" >${file('asked')}\necho done - -\n`);
+  expect(run(['online'], { ...LIBXL, UDEV_CALL: '1' }).asked).toEqual(['--jitless']);
+  expect(run(['online']).asked).toEqual(['']);
+});
+
 describe('the outcome', () => {
   test('a failure is told with its sentence and exit code 1', () => {
     answer('failed bridge "br9" does not exist', 1);
@@ -190,6 +206,12 @@ describe('hooks of vif-post.d', () => {
     run(['online']);
     expect(read('noted')).toMatch(/^online\|vif\|\$\(touch\$\{IFS\}canary\)\|\*\|/);
     expect(read('canary')).toBeUndefined();
+  });
+
+  test('files they make may be read as ever', () => {
+    hook('a.hook', `umask >${file('noted')}`);
+    expect(run(['online'], LIBXL, ['sh', '-c', 'umask 022; exec "$@"', 'sh']).code).toBe(0);
+    expect(read('noted')).toBe('0022\n');
   });
 
   test('one that fails makes the script fail', () => {
@@ -273,6 +295,21 @@ describe('the daemon', () => {
     expect(performance.now() - startedAt).toBeLessThan(9_500);
     expect([code, asked]).toEqual([1, undefined]);
     expect(stderr).toBe(`vif-vifd: backend/vif/5/0: vifd (pid ${child.pid}) runs but does not answer; see its log\n`);
+    child.kill('SIGKILL');
+  });
+
+  test('a script that xl kills leaves nothing that runs', async () => {
+    const child = await daemon(':');
+    const env = { ...LIBXL, VIFD_RUN_DIR: file('run') };
+    const script = spawn(file('scripts/vif-vifd'), ['online'], { env, stdio: 'ignore' });
+    const running = () => readdirSync('/proc').filter((pid) => commandLine(pid).includes(file('scripts/vif-vifd')));
+    const until = async (count: number) => {
+      for (let i = 0; i < 100 && running().length !== count; i++) await sleep(30);
+      expect(running()).toHaveLength(count);
+    };
+    await until(2);
+    script.kill('SIGKILL');
+    await until(0);
     child.kill('SIGKILL');
   });
 
