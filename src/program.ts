@@ -123,7 +123,6 @@ export function program(version: string): Command {
     .addOption(configFile())
     .addOption(xenstore())
     .option('--bridge <name>', 'the bridge, if dom0 names none')
-    .option('--remove', 'offline: wait until the vif has left and remove its directory, as no other program does')
     .addHelpText('after', '\nExit codes: 0 done; 1 failed, as hotplug-error says; 2, 3 and 4 as of vifd')
     .action(async (command, path, options) =>
       (await import('./commands/vif-script.js')).vifScript(command, path, options),

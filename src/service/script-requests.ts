@@ -17,7 +17,7 @@ import { formatAnswer, parseRequest, type ScriptAnswer, type ScriptRequest } fro
 
 /** No request is longer, so a longer line without an end is none. */
 const LINE_MAX = 64;
-const WRITABLE_BY_OTHERS = 0o022;
+const OPEN_TO_OTHERS = 0o077;
 
 export interface RequestsOptions {
   readonly dir: string;
@@ -101,10 +101,17 @@ function reply(fifo: string, line: string): void {
 
 /** Rejects when others could put something into it, or when another daemon reads there. */
 async function prepareDirectory(dir: string): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await mkdir(dir, { recursive: true, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    const remedy =
+      'make it, mode 0700, for the user that runs vifd (the systemd unit does), or name another in VIFD_RUN_DIR';
+    throw new VifdError(error.code ?? 'EIO', `${dir} cannot be made (${error.code}); ${remedy}`);
+  });
   const stats = await lstat(dir);
   if (!stats.isDirectory() || !isOurs(stats))
-    throw new VifdError('EINSECURE', `${dir} may be written by others; make it root's own: chmod 0700 ${dir}`);
+    throw new VifdError(
+      'EINSECURE',
+      `${dir} is open to others; it must belong to the user that runs vifd: chmod 0700 ${dir}`,
+    );
   const [pid = '', began] = ((await readText(join(dir, 'reader'))) ?? '').split(' ');
   if (began !== undefined && pid !== String(process.pid) && (await startTime(pid)) === began)
     throw new VifdError('EBUSY', `vifd (pid ${pid}) reads their requests in ${dir} already; end one of the two`);
@@ -114,7 +121,7 @@ async function prepareDirectory(dir: string): Promise<void> {
   }
 }
 
-const isOurs = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & WRITABLE_BY_OTHERS) === 0;
+const isOurs = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & OPEN_TO_OTHERS) === 0;
 
 /** One that is there already may hold the request of a script that waits since the last daemon's end. */
 async function makeFifo(path: string): Promise<string> {

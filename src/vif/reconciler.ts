@@ -57,6 +57,10 @@ export class Reconciler {
     });
   }
 
+  get inDom0(): boolean {
+    return this.io.privileged;
+  }
+
   /** Undefined while nothing is known of it. */
   find(key: BackendKey): Vif | undefined {
     return this.vifs.get(keyText(key));

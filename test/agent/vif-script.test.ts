@@ -1,6 +1,8 @@
 /** scripts/vif-vifd on the simulated host: beside the daemon, after its end, and without any. */
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -11,12 +13,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { execa } from 'execa';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
 import { clearLinks, ip, showLink } from '../netns/namespace.js';
-import { eventually } from './agent-process.js';
+import { AgentProcess, eventually } from './agent-process.js';
 import { World } from './world.js';
 
 let dir: string;
@@ -40,6 +42,14 @@ afterEach(async () => {
   delete process.env.VIFD_RUN_DIR;
   rmSync(dir, { recursive: true });
 });
+
+/** Agents of this test are started by these words. */
+function prefix(...words: string[]): void {
+  AgentProcess.prefix = words;
+  onTestFinished(() => {
+    AgentProcess.prefix = [];
+  });
+}
 
 /** As `xl devd` runs it; VIFD names nothing unless the script may do the work itself. */
 async function script(command: string, options: { itself?: boolean; domid?: number; env?: NodeJS.ProcessEnv } = {}) {
@@ -116,17 +126,25 @@ describe('with the daemon', () => {
     });
   });
 
-  test('offline is answered at once, and the daemon removes the directory', async () => {
-    await world.start();
+  test('offline ends when the directory has gone, for xl devd would remove it before dom0 has seen state 6', async () => {
+    await world.start({ toolstack: { eventMs: 100 } });
     await world.host.createGuest(5, [{ bridge: 'br0' }]);
     await world.until(5, 0, 'state', '4');
     const detached = world.host.detachVif(5, 0);
-    await world.until(5, 0, 'online', '0');
+    await world.until(5, 0, 'state', '6');
+    expect((await script('offline')).code).toBe(0);
+    await world.host.nicdom.rm('backend/vif/5/0').catch(() => undefined); // devd
+    expect(await detached).toMatchObject({ ok: true, errors: [] });
+  });
+
+  test('offline of a vif that stays is answered at once', async () => {
+    await world.start();
+    await world.host.createGuest(5, [{ bridge: 'br0' }]);
+    await world.connected(5);
     const { code, ms } = await script('offline');
     expect(code).toBe(0);
     expect(ms).toBeLessThan(500);
-    expect((await detached).ok).toBe(true);
-    await world.gone(5);
+    expect(port(5)).toEqual(CONNECTED);
   });
 
   test('hooks know the interface and the bridge', async () => {
@@ -165,6 +183,7 @@ describe('with the daemon', () => {
   test('a second one leaves the scripts to the first', async () => {
     await world.start();
     const first = world.agent;
+    prefix('unshare', '--net'); // beside each other in one namespace they refuse to run at all
     const second = await world.startAgent();
     await second.saw(({ msg }) => msg.includes(`vifd (pid ${first.pid}) reads their requests in`));
     await second.kill('SIGTERM');
@@ -172,13 +191,43 @@ describe('with the daemon', () => {
     world.agent = first;
   });
 
-  test('a directory that others may write to is not used', async () => {
-    mkdirSync(runDir());
-    chmodSync(runDir(), 0o777);
+  test.each([0o777, 0o755, 0o750])(
+    'a directory of mode %o, in which others could answer, is not used',
+    async (mode) => {
+      mkdirSync(runDir());
+      chmodSync(runDir(), mode);
+      await world.start();
+      await world.agent.saw(({ level, msg }) => level === 'warn' && msg.includes('is open to others'));
+      expect(files()).toEqual([]);
+    },
+  );
+
+  test('one that cannot be made: the remedy', async () => {
+    writeFileSync(runDir(), '');
     await world.start();
-    await world.agent.saw(({ level, msg }) => level === 'warn' && msg.includes('may be written by others'));
-    expect(files()).toEqual([]);
+    await world.agent.saw(({ level, msg }) => level === 'warn' && msg.includes('or name another in VIFD_RUN_DIR'));
   });
+});
+
+const notRoot =
+  process.getuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+    ? undefined
+    : 'skipped: needs root and setpriv';
+test.skipIf(notRoot !== undefined)(notRoot ?? 'a daemon with a user of its own answers root’s script', async () => {
+  await world.start({ agent: false });
+  for (const path of [dir, dirname(world.host.socketOf(NICDOM))]) chmodSync(path, 0o755);
+  chmodSync(world.host.socketOf(NICDOM), 0o777);
+  mkdirSync(runDir(), { mode: 0o700 }); // as systemd does for RuntimeDirectory=
+  chownSync(runDir(), 65534, 65534);
+  const capability = ['--bounding-set', '--inh-caps', '--ambient-caps'].map((set) => `${set}=-all,+net_admin`);
+  prefix('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--no-new-privs', ...capability);
+  await world.startAgent();
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  const { code, stderr, ms } = await script('online');
+  expect([code, stderr]).toEqual([0, '']);
+  expect(ms).toBeLessThan(1_000);
+  expect(port(5)).toEqual(CONNECTED);
+  expect(files()).toEqual(['reader', 'requests']);
 });
 
 describe('after a SIGKILL of the daemon, with the FIFO left behind', () => {
@@ -240,15 +289,17 @@ describe('without a daemon', () => {
     expect((await script('offline', { itself })).code).toBe(0);
   });
 
-  test('by udev: offline removes the directory, which dom0 waits for', async () => {
-    await start();
-    const env = { UDEV_CALL: '1' };
+  test.each([
+    ['udev', { UDEV_CALL: '1' }],
+    ['xl devd', {}],
+  ])('by %s: offline removes the directory after the grace that dom0 needs', async (_, env) => {
+    await world.start({ agent: false, toolstack: { eventMs: 100 } });
     await world.host.createGuest(5, [{ bridge: 'br0' }]);
     const online = await script('online', { itself, env });
     expect([online.code, online.stderr.replace(/^Warning: .*expose_wasm.*$/m, '')]).toEqual([0, '']);
     await world.until(5, 0, 'state', '4', 5_000);
     const detached = world.host.detachVif(5, 0);
-    await world.until(5, 0, 'online', '0');
+    await world.until(5, 0, 'state', '6');
     expect((await script('offline', { itself, env })).code).toBe(0);
     expect(await world.node(5, 0, 'state')).toBeUndefined();
     expect(await detached).toMatchObject({ ok: true, errors: [] });
