@@ -123,7 +123,8 @@ export class Reconciler {
     const next = await vif.look();
     if (next === 'forget') this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
-    this.tell(text, next === 'forget' ? undefined : vif);
+    const current = this.vifs.get(text);
+    if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
     return vif.settleMs;
   }
 
