@@ -218,7 +218,15 @@ describe('hooks of vif-post.d', () => {
     hook('a.hook', 'false\ntrue');
     const { code, stderr } = run(['online']);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/a\.hook failed after online of vif5\.0/);
+    expect(stderr).toMatch(/a\.hook failed after online of "vif5\.0"/);
+  });
+
+  test('its failure puts no hostile name on the terminal', () => {
+    answer('done - -');
+    hook('a.hook', 'false');
+    const { code, stderr } = run(['online'], { ...LIBXL, vif: 'vif\u001b[2J' });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/a\.hook failed after online of not printable here/);
   });
 
   test('not after a failure', () => {
@@ -260,6 +268,28 @@ describe('the daemon', () => {
   test('that cannot do it now: the program does', async () => {
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell's
     const child = await daemon('echo unavailable >"reply.${line##* }"');
+    expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
+    child.kill('SIGKILL');
+  });
+
+  test('that has put a link to a file of root’s there: it is not written to', async () => {
+    const child = await daemon(REPLY);
+    writeFileSync(file('passwd'), 'root:x:0:0\n');
+    rmSync(file('run/requests'));
+    symlinkSync(file('passwd'), file('run/requests'));
+    expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
+    expect(read('passwd')).toBe('root:x:0:0\n');
+    child.kill('SIGKILL');
+  });
+
+  test('whose directory goes with it: the program does it', async () => {
+    const child = await daemon(REPLY);
+    mkdirSync(file('bin'));
+    program('bin/mkfifo', `#!/bin/sh\nrm -rf ${file('run')}\n`);
+    // The script's own PATH is fixed; a copy of it looks here first.
+    const script = readFileSync(SCRIPT, 'utf8').replace('PATH=/usr', `PATH=${file('bin')}:/usr`);
+    rmSync(file('scripts/vif-vifd'));
+    program('scripts/vif-vifd', script);
     expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
     child.kill('SIGKILL');
   });
