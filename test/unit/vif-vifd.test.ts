@@ -237,6 +237,11 @@ describe('hooks of vif-post.d', () => {
   });
 });
 
+const SHELLS = [
+  ['bash', '--posix'],
+  ['busybox', 'sh'],
+] as const;
+
 describe('the daemon', () => {
   /** A process that can be named in `reader`; it holds the FIFO and does what `work` says with each line in $line. */
   async function daemon(work: string) {
@@ -262,6 +267,15 @@ describe('the daemon', () => {
     expect(read('heard')).toMatch(/^online 5\/0 [0-9]+\n$/);
     expect(run(['online'], { ...LIBXL, UDEV_CALL: '1' })).toMatchObject({ code: 0, asked: undefined });
     expect(read('heard')?.split('\n')).toHaveLength(2); // udev's event was none for it
+    child.kill('SIGKILL');
+  });
+
+  test.for(SHELLS)('%s runs the script as well, by both ways', async ([name, option], { skip }) => {
+    if (spawnSync(name, ['--help'], { stdio: 'ignore' }).error !== undefined) skip(`${name} is not installed`);
+    expect(run(['online'], LIBXL, [name, option])).toMatchObject({ code: 0, asked: ONLINE, stderr: '' });
+    rmSync(file('asked'));
+    const child = await daemon(REPLY);
+    expect(run(['online'], LIBXL, [name, option])).toMatchObject({ code: 0, asked: undefined, stderr: '' });
     child.kill('SIGKILL');
   });
 
@@ -348,14 +362,6 @@ describe('the daemon', () => {
     writeFileSync(file('run/reader'), text);
     expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE, stderr: '' });
   });
-});
-
-const shells = [
-  ['bash', '--posix'],
-  ['busybox', 'sh'],
-].filter(([name = '']) => spawnSync(name, ['--help'], { stdio: 'ignore' }).error === undefined);
-test.each(shells)('%s runs it as well', (...shell) => {
-  expect(run(['online'], LIBXL, shell)).toMatchObject({ code: 0, asked: ONLINE, stderr: '' });
 });
 
 const shellcheck = spawnSync('shellcheck', ['--version']).error === undefined;
