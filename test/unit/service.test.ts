@@ -163,6 +163,8 @@ describe('whether an init script has something to do', () => {
     ['no Xen', {}, {}, false],
     ['a domain', { 'dev/xen/xenbus': '' }, {}, true],
     ['a domain with xenfs', { 'proc/xen/xenbus': '', 'proc/xen/capabilities': '' }, {}, true],
+    ['dom0 without xenfs', { 'dev/xen/xenbus': '', 'sys/hypervisor/properties/features': '00002f05\n' }, {}, false],
+    ['a domain without xenfs', { 'dev/xen/xenbus': '', 'sys/hypervisor/properties/features': '00002705\n' }, {}, true],
     ['dom0', { 'dev/xen/xenbus': '', 'proc/xen/capabilities': 'control_d\n' }, {}, false],
     [
       'dom0, asked for',
