@@ -11,8 +11,10 @@ import { Lanes } from './lanes.js';
 import { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
 import type { ServiceReport, Working } from './service/report.js';
+import { ScriptRequests } from './service/script-requests.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
 import { Reconciler } from './vif/reconciler.js';
+import { scriptWork } from './vif/script-work.js';
 import type { Phase } from './vif/vif.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
 import { BACKEND_ROOT } from './xenstore/paths.js';
@@ -22,6 +24,8 @@ export interface AgentOptions {
   readonly xenstore: string | undefined;
   readonly config: LiveConfig;
   readonly log: Logger;
+  /** Where vif scripts ask; undefined: nowhere, they do the work themselves. */
+  readonly requestsDir: string | undefined;
   /** Ends the agent. */
   readonly signal: AbortSignal;
   /** Told when it is ready, and how it is. */
@@ -49,19 +53,32 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   );
   options.config.onReload = () => reconciler?.kickAll();
   monitor.start();
+  let requests: ScriptRequests | undefined;
   try {
     await Promise.all([kernel.prepare(), loadNetback(options.log)]);
+    requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
       const session = await Session.open(client, kernel, options);
       reconciler = session.reconciler;
-      return session.run();
+      return session.run().finally(() => {
+        reconciler = undefined;
+      });
     });
   } finally {
     await options.service?.end();
     monitor.stop();
+    await requests?.close();
     kernel.close();
     await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
   }
+}
+
+async function openRequests(
+  { requestsDir: dir, log }: AgentOptions,
+  reconciler: () => Reconciler | undefined,
+): Promise<ScriptRequests | undefined> {
+  if (dir === undefined) return undefined;
+  return ScriptRequests.open({ dir, log, answer: (request) => scriptWork(request, reconciler()) });
 }
 
 /** One session after the other until the signal; `first` is the connection that is open already. */

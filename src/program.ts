@@ -50,6 +50,10 @@ export function program(version: string): Command {
         .default('auto'),
     )
     .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
+    .addHelpText(
+      'after',
+      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts ask (default: /run/vifd; empty: nowhere, they do the work themselves)',
+    )
     .action(async (options) => (await import('./commands/run.js')).run(options));
 
   vifd
@@ -108,6 +112,21 @@ export function program(version: string): Command {
     .option('--json', 'one JSON object, {"version":1,...}')
     .addHelpText('after', '\nExit codes: 0 nothing, or warnings only; 1 errors; 2 and 4 as of vifd')
     .action(async (options) => (await import('./commands/doctor.js')).doctor(options));
+
+  vifd
+    .command('vif-script')
+    .description(
+      'what scripts/vif-vifd calls when no agent runs: does the work for one vif once and prints one line about it',
+    )
+    .addArgument(new Argument('<command>', 'what has happened to the vif').choices(['online', 'offline']))
+    .argument('<path>', 'the backend in xenstore, as in $XENBUS_PATH: backend/vif/5/0', nonEmpty)
+    .addOption(configFile())
+    .addOption(xenstore())
+    .option('--bridge <name>', 'the bridge, if dom0 names none')
+    .addHelpText('after', '\nExit codes: 0 done; 1 failed, as hotplug-error says; 2, 3 and 4 as of vifd')
+    .action(async (command, path, options) =>
+      (await import('./commands/vif-script.js')).vifScript(command, path, options),
+    );
 
   vifd
     .command('demo')

@@ -200,6 +200,7 @@ class Agent {
   constructor(xenstore: string, tell: (line: string) => void) {
     this.child = spawn(process.execPath, [process.argv[1] ?? '', 'run', '--xenstore', xenstore], {
       stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, VIFD_RUN_DIR: '' }, // no script shall find it
     });
     this.ready = new Promise((resolve, reject) => {
       createInterface({ input: this.child.stdout }).on('line', (line) => {

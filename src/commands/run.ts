@@ -20,6 +20,12 @@ export interface RunOptions {
   readonly pidfile?: string;
 }
 
+/** `$VIFD_RUN_DIR`, which scripts/vif-vifd obeys, too; empty: scripts cannot ask. */
+function requestsDir(): string | undefined {
+  const dir = process.env.VIFD_RUN_DIR ?? '/run/vifd';
+  return dir === '' ? undefined : dir;
+}
+
 export async function run(options: RunOptions): Promise<void> {
   const log = await createLogger(options.logLevel, options.logFormat);
   const abort = new AbortController();
@@ -32,7 +38,14 @@ export async function run(options: RunOptions): Promise<void> {
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   try {
     await refuseSecond(log);
-    await runAgent({ xenstore: options.xenstore, config, log, signal: abort.signal, service });
+    await runAgent({
+      xenstore: options.xenstore,
+      config,
+      log,
+      requestsDir: requestsDir(),
+      signal: abort.signal,
+      service,
+    });
     log.info('stopped; the vifs stay as they are');
   } finally {
     await pidfile?.release();

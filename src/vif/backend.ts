@@ -28,7 +28,7 @@ export const XenbusState = {
 export interface VifBackend {
   readonly key: BackendKey;
   readonly type: 'vif' | 'vif_ioemu';
-  /** The script dom0 named. Chooses nothing yet and is never executed. */
+  /** The script dom0 named. Never executed; two names choose something, see policy.ts. */
   readonly script: string;
   /** Names the kernel's interface, `vif<domid>.<handle>`. */
   readonly handle: number;

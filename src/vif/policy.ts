@@ -26,16 +26,21 @@ export type Attachment = BridgeAttachment;
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
 const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 
+/**
+ * The names `vif-bridge_qlen` and `vif-bridge_TxOff` in a guest's configuration mean what they say: dom0 asked for it, so
+ * the vif has it whatever the configuration is.
+ */
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
   const name = kernelName(backend);
+  const script = backend.script.slice(backend.script.lastIndexOf('/') + 1);
   return {
     mode: 'bridge',
     kernelName: name,
     ifname: backend.vifname ?? name,
     bridge: backend.bridge,
     mtu: backend.mtu,
-    txqlen: config.vif.qlen,
-    clearTxChecksum: config.vif.txChecksum === 'off',
+    txqlen: script === 'vif-bridge_qlen' ? 1000 : config.vif.qlen,
+    clearTxChecksum: script === 'vif-bridge_TxOff' || config.vif.txChecksum === 'off',
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
   };

@@ -2,7 +2,7 @@
  * Keeps every vif as dom0 asked for it. Events, scans, retries and link changes all end in the same call: look at this
  * vif. What an event says besides its place is dropped.
  */
-import { printable } from '../errors.js';
+import { printable, VifdError } from '../errors.js';
 import { Lanes } from '../lanes.js';
 import {
   BACKEND_ROOT,
@@ -17,12 +17,20 @@ import { KeyedLoop } from './keyed-loop.js';
 import { listBackends } from './reader.js';
 import { type Phase, Vif, type VifIo } from './vif.js';
 
+interface Waiting {
+  readonly text: KeyText;
+  readonly such: (vif: Vif) => boolean;
+  readonly resolve: (vif: Vif | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
 export class Reconciler {
   private readonly vifs = new Map<KeyText, Vif>();
   /** By guest: when `state` or `online` of one of its vifs last changed. */
   private readonly changedAt = new Map<number, number>();
   /** Paths that the log has already. */
   private readonly ignored = new Set<string>();
+  private readonly waiting = new Set<Waiting>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
   constructor(private readonly io: VifIo) {}
 
@@ -36,6 +44,26 @@ export class Reconciler {
     const lanes = new Lanes(atOnce);
     const all = new Set([...listed, ...this.vifs.keys()]);
     await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
+  }
+
+  /**
+   * Looks at this vif now; resolves after the first look at which it is such, with undefined when it is not there. Rejects
+   * with ECANCELED when the reconciler is stopped before.
+   */
+  until(key: BackendKey, such: (vif: Vif) => boolean): Promise<Vif | undefined> {
+    return new Promise((resolve, reject) => {
+      this.waiting.add({ text: keyText(key), such, resolve, reject });
+      void this.loop.kick(keyText(key));
+    });
+  }
+
+  get inDom0(): boolean {
+    return this.io.privileged;
+  }
+
+  /** Undefined while nothing is known of it. */
+  find(key: BackendKey): Vif | undefined {
+    return this.vifs.get(keyText(key));
   }
 
   /** A watch event below `backend/vif`. */
@@ -78,6 +106,8 @@ export class Reconciler {
 
   /** Resolves when no run is under way. Leaves every vif as it is. */
   stop(): Promise<void> {
+    for (const { reject } of this.waiting) reject(new VifdError('ECANCELED', 'nobody looks at vifs any more'));
+    this.waiting.clear();
     return this.loop.stop();
   }
 
@@ -93,7 +123,17 @@ export class Reconciler {
     const next = await vif.look();
     if (next === 'forget') this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
+    const current = this.vifs.get(text);
+    if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
     return vif.settleMs;
+  }
+
+  private tell(text: KeyText, vif: Vif | undefined): void {
+    for (const one of this.waiting) {
+      if (one.text !== text || (vif !== undefined && !one.such(vif))) continue;
+      this.waiting.delete(one);
+      one.resolve(vif);
+    }
   }
 
   /** Nothing that was learnt of a directory holds for the one that takes its place. */

@@ -13,10 +13,19 @@ import type { Config } from '../config/schema.js';
 import { AttachError, ConnectionError, hasCode, XenstoreError } from '../errors.js';
 import type { Lanes } from '../lanes.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { Place } from '../service/script-protocol.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
-import { type Ifname, parseBackend, parseLive, type VifBackend, type VifLive, XenbusState } from './backend.js';
+import {
+  type Ifname,
+  parseBackend,
+  parseLive,
+  type RawNodes,
+  type VifBackend,
+  type VifLive,
+  XenbusState,
+} from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
 import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
@@ -37,6 +46,8 @@ export interface VifIo {
   readonly privileged: boolean;
   /** How many vifs may talk to the kernel at once. */
   readonly attaching: Lanes;
+  /** For a vif for which dom0 names no bridge: what the caller of a vif script named. */
+  readonly defaultBridge?: Ifname | undefined;
 }
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
@@ -58,6 +69,10 @@ const SETTLE_MS: Record<Phase, number> = { new: 0, waiting: 0, connected: 200, f
 
 export class Vif {
   phase: Phase = 'new';
+  /** Where it was connected last. */
+  place: Place | undefined;
+  /** Why it failed last: the sentence in hotplug-error. */
+  failure = '';
   private backend: VifBackend | undefined;
   /** Whether the directory has been read once. Events of its making may come until then. */
   hasRead = false;
@@ -131,13 +146,16 @@ export class Vif {
     // Not the directory that was connected: made anew meanwhile, and the event is still to come or was lost.
     const stale = known !== undefined && this.phase === 'connected' && live.hotplugStatus !== 'connected';
     const backend =
-      known === undefined || stale
-        ? parseBackend(this.key, stale ? await readAllNodes(store, this.key) : nodes)
-        : known;
+      known === undefined || stale ? this.parse(stale ? await readAllNodes(store, this.key) : nodes) : known;
     if (drops === this.drops) this.backend = backend; // else it may be old already, and another look is asked for
     if (live.state <= XenbusState.Initialising) return this.wait(live, live.state);
     if (isClosed(live.state)) await this.checkKernelError(live.state);
     return this.bringUp(backend, live, live.state);
+  }
+
+  private parse(nodes: RawNodes): VifBackend {
+    const backend = parseBackend(this.key, nodes);
+    return { ...backend, bridge: backend.bridge ?? this.io.defaultBridge };
   }
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
@@ -152,6 +170,7 @@ export class Vif {
     );
     if (attached === undefined) return this.wait(live, state);
     this.settledMtu = attached.mtu;
+    this.place = { ifname: want.ifname, bridge: attached.bridge, ip: backend.ip };
     await this.tellGuestMtu(attached.mtu);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
@@ -266,6 +285,7 @@ export class Vif {
       if (!this.isOverdue()) return { againMs: this.patience.nextPoll() };
     }
     const failure = explainFailure(error);
+    this.failure = failure.message;
     if (error instanceof XenstoreError && error.code === 'ETIMEDOUT') {
       this.log.failed(failure); // nothing is known to be wrong with the vif, and nobody would take the word
       return { againMs: this.patience.nextRetry() };

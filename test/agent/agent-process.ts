@@ -27,7 +27,10 @@ export class AgentProcess {
   constructor(xenstore: string, ...args: string[]) {
     const words = ['dist/main.js', 'run', '--xenstore', xenstore, '--log-level', 'debug', ...args];
     const [program, ...rest] = [...AgentProcess.prefix, process.execPath, ...words] as [string, ...string[]];
-    this.child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(program, rest, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, VIFD_RUN_DIR: process.env.VIFD_RUN_DIR ?? '' }, // several run at once on one machine
+    });
     createInterface({ input: this.child.stdout }).on('line', (line) => this.log.push(JSON.parse(line) as LogLine));
     this.child.stderr.on('data', (bytes) => {
       this.stderr += bytes;

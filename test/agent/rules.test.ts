@@ -299,6 +299,23 @@ describe('a directory that is made anew', () => {
     expect(await memory.node('hotplug-status')).toBe('');
   });
 
+  test('a script that asks is told of the new one, not what is known of the one before', async () => {
+    await attached();
+    await memory.later(0);
+    let remade = false;
+    memory.kernel.beforeCall = async () => {
+      if (remade) return; // in the midst of the look that the script's question brings
+      remade = true;
+      await remake('2', '1', 'none');
+      await sleep(20);
+    };
+    const vif = await memory.reconciler.until(
+      { domid: 5, devid: 0 },
+      ({ phase }) => phase !== 'new' && phase !== 'waiting',
+    );
+    expect([remade, vif?.phase]).toEqual([true, 'failed']);
+  });
+
   test('a failed one gets new patience, and all that was learnt of it is forgotten', async () => {
     await memory.start();
     await memory.host.createGuest(5, [{ bridge: 'none' }], { connects: false }).catch(() => undefined);

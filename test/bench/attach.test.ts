@@ -154,6 +154,7 @@ async function startOnce(socket: string): Promise<Start> {
   const startedAt = performance.now();
   const child = spawn(process.execPath, ['dist/main.js', 'run', '--xenstore', socket], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, VIFD_RUN_DIR: '' },
   });
   let start: Start | undefined;
   createInterface({ input: child.stdout }).on('line', (line) => {

@@ -43,7 +43,7 @@ export class Agent {
     const log = openSync(this.logFile, 'a');
     this.child = spawn('unshare', ['--net', '--mount', 'sh', '-c', NAMESPACE, 'sh', process.execPath, ...program], {
       stdio: ['ignore', log, log],
-      env: { ...process.env, XENSTORED_PATH: join(directory, `${backendDomid}.sock`) },
+      env: { ...process.env, XENSTORED_PATH: join(directory, `${backendDomid}.sock`), VIFD_RUN_DIR: '' },
     });
   }
 

@@ -12,6 +12,7 @@ const PURE = [
   'config/text.ts',
   'xenstore/wire.ts',
   'xenstore/paths.ts',
+  'service/script-protocol.ts',
   'vif/backend.ts',
   'vif/policy.ts',
   'vif/plan.ts',

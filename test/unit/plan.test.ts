@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { DEFAULTS } from '../../src/config/schema.js';
+import { configOf, DEFAULTS } from '../../src/config/schema.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { describeStep, isOwnLink, type Observed, planBridge } from '../../src/vif/plan.js';
@@ -100,5 +100,25 @@ describe('vifname', () => {
     [false, { parentDev: '', alias: '' }], // a tunnel or VLAN of the host's own
   ])('ours is %s for a link named wan with %o', (ours, link) => {
     expect(isOwnLink(wanted(vifname), { ...attached, ifname: 'wan', ...link })).toBe(ours);
+  });
+});
+
+describe('the names of scripts that say what they want', () => {
+  const config = configOf(
+    new Map<string, unknown>([
+      ['vif.qlen', 50],
+      ['vif.tx_checksum', 'keep'],
+    ]),
+  );
+  test.each([
+    ['vif-bridge', 50, false],
+    ['vif-vifd', 50, false],
+    ['vif-bridge_qlen', 1000, false],
+    ['vif-bridge_TxOff', 50, true],
+    ['my-vif-bridge_qlen', 50, false],
+  ])('%s, whatever the configuration says', (name, txqlen, clearTxChecksum) => {
+    const script = `/etc/xen/scripts/${name}`;
+    const backend = parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, script })));
+    expect(resolveAttachment(backend, config)).toMatchObject({ txqlen, clearTxChecksum });
   });
 });
