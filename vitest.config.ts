@@ -19,6 +19,8 @@ export default defineConfig({
       project('store', 20_000),
       project('netns', 20_000, false),
       project('agent', 60_000, false),
+      project('package', 120_000, false),
+      project('package-install', 60_000, false),
       project('bench', 600_000, false),
       project('xen', 900_000, false),
     ],

@@ -34,7 +34,7 @@ const debian = (name) => readFileSync(`scripts/debian/${name}`, 'utf8');
 
 /** The newest entry's date is that of all files. */
 function readDate() {
-  const [, latest, date] = /^vifd \((.+?)\)[^]*?^ -- .*?> {2}(.+)$/m.exec(debian('changelog')) ?? [];
+  const [, latest, date] = /^vifd \((.+?)\)[\s\S]*?^ -- .*?> {2}(.+)$/m.exec(debian('changelog')) ?? [];
   if (latest === debianVersion) return new Date(date);
   throw new Error(`scripts/debian/changelog begins with version ${latest}, package.json has ${version}; add an entry`);
 }

@@ -6,7 +6,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const NAMESPACED = new Set(['netns', 'agent', 'bench']);
+const NAMESPACED = new Set(['netns', 'agent', 'bench', 'package-install']);
 const wanted = process.argv.slice(2);
 const projects = wanted.length > 0 ? wanted : ['unit', 'store', 'netns', 'agent'];
 const work = mkdtempSync(join(tmpdir(), 'vifd-test-'));
