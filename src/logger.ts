@@ -37,7 +37,7 @@ function streamFor(format: LogFormat): DestinationStream | Promise<DestinationSt
 async function prettyStream(stdout: DestinationStream): Promise<DestinationStream> {
   try {
     const { default: pretty } = await import('pino-pretty');
-    return pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'domid,devid,ifname,bridge,mtu,ms,did,code' });
+    return pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'attach,domid,devid,ifname,bridge,mtu,ms,did,code' });
   } catch {
     return stdout;
   }
@@ -46,11 +46,14 @@ async function prettyStream(stdout: DestinationStream): Promise<DestinationStrea
 /** syslog's numbers (sd-daemon(3)). */
 const PRIORITIES: Record<string, number> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
 
-/** The sentence alone; journald adds time and process by itself. A line break would begin a message without priority. */
+/**
+ * The sentence, and which attach it speaks of; journald adds time and process by itself. Its own fields would need a datagram
+ * socket, which Node has not. A line break would begin a message without priority.
+ */
 export function journalLine(json: string): string {
-  const { level, msg } = JSON.parse(json) as { level: string; msg?: string };
+  const { level, msg, attach } = JSON.parse(json) as { level: string; msg?: string; attach?: string };
   const prefix = `<${PRIORITIES[level] ?? 6}>`;
-  return (msg ?? '')
+  return `${msg ?? ''}${attach === undefined ? '' : ` [attach ${attach}]`}`
     .split('\n')
     .map((line) => `${prefix}${line}\n`)
     .join('');

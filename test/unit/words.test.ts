@@ -107,9 +107,12 @@ describe('meanings', () => {
 });
 
 test.each([
-  ['7: vif5.0@if6: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN', 'vif5.0'],
-  ['Deleted 7: br_lan: <BROADCAST> mtu 1500', 'br_lan'],
-  ['3: wan: <BROADCAST>', 'wan'],
-  ['    link/ether fe:ff:ff:ff:ff:ff', undefined],
-  ['', undefined],
-])('ip monitor: %j', (line, expected) => expect(parseMonitorLine(line)).toBe(expected));
+  ['7: vif5.0@if6: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN', ['vif5.0', 'vif5.0@if6']],
+  ['Deleted 7: br_lan: <BROADCAST> mtu 1500', ['br_lan']],
+  ['3: wan: <BROADCAST>', ['wan']],
+  ['7: web@home@if6: <BROADCAST>', ['web', 'web@home', 'web@home@if6']],
+  ['7: web@home: <BROADCAST>', ['web', 'web@home']],
+  ['7: @: <BROADCAST>', ['@']],
+  ['    link/ether fe:ff:ff:ff:ff:ff', []],
+  ['', []],
+])('ip monitor: %j', (line, expected) => expect(parseMonitorLine(line)).toEqual(expected));
