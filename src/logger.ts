@@ -37,7 +37,11 @@ function streamFor(format: LogFormat): DestinationStream | Promise<DestinationSt
 async function prettyStream(stdout: DestinationStream): Promise<DestinationStream> {
   try {
     const { default: pretty } = await import('pino-pretty');
-    return pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'attach,domid,devid,ifname,bridge,mtu,ms,did,code' });
+    return pretty({
+      sync: true,
+      translateTime: 'SYS:HH:MM:ss.l',
+      ignore: 'attach,domid,devid,ifname,bridge,mtu,ms,did,code',
+    });
   } catch {
     return stdout;
   }
