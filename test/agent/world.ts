@@ -5,6 +5,7 @@ import type { LinkFactory } from '../../src/simulator/links.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { clearLinks, ip } from '../netns/namespace.js';
 import { AgentProcess, eventually } from './agent-process.js';
+import { MonitorProcess } from './monitor-process.js';
 
 export class World {
   host!: SimulatedHost;
@@ -25,6 +26,11 @@ export class World {
   async startAgent(...args: string[]): Promise<AgentProcess> {
     this.agent = await AgentProcess.ready(this.host.socketOf(NICDOM), ...args);
     return this.agent;
+  }
+
+  /** `vifd monitor` on this host. */
+  monitor(...args: string[]): MonitorProcess {
+    return new MonitorProcess('--xenstore', this.host.socketOf(NICDOM), ...args);
   }
 
   node(domid: number, devid: number, name: string): Promise<string | undefined> {
