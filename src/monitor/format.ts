@@ -15,7 +15,10 @@ export const formatJson = (event: MonitorEvent): string => asciiJson(event);
 /** `12:34:56.789  store   vif5.0  backend  state = 2  InitWait: ...  (+12 ms)`. */
 export function formatEvent(event: MonitorEvent): string {
   const words = [event.time.slice(11, 23), event.source.padEnd(6), nameOf(event).padEnd(6), ...said(event)];
-  return words.filter((word) => word !== '').join('  ');
+  return words
+    .filter((word) => word !== '')
+    .join('  ')
+    .trimEnd();
 }
 
 function nameOf(event: MonitorEvent): string {

@@ -1,7 +1,7 @@
 /** `vifd monitor` beside the agent, xenstore and the kernel: one time line, its record, and the replay of that. */
 import { copyFileSync, readFileSync, statSync } from 'node:fs';
 import { execaSync } from 'execa';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { vethLinks } from '../../src/simulator/links.js';
 import { ip } from '../netns/namespace.js';
 import { vifUevent, withUevents } from '../netns/uevents.js';
@@ -108,6 +108,27 @@ test('a port that leaves its bridge, a new name and a link that others made are 
     'vif7.1 (web)  mtu 1500 -> 1300',
     'vif7.1 (web)  gone',
   ]);
+});
+
+test('a record on a full disk ends with a sentence, and the monitor goes on', async () => {
+  await start();
+  const directory = temporaryDirectory();
+  execaSync('mount', ['-t', 'tmpfs', '-o', 'size=4k', 'tmpfs', directory]);
+  onTestFinished(() => void execaSync('umount', [directory]));
+  const seen = world.monitor('--only', 'link', '--record', `${directory}/r`);
+  await seen.has(/^listening/);
+  for (let i = 0; i < 20; i++) ip('link', 'add', `vif7.${i}`, 'type', 'veth', 'peer', 'name', `guest${i}`);
+  await seen.has(/ vif7\.19 {2}made/);
+  expect(seen.stderr).toBe(
+    `vifd: the record ${directory}/r cannot be written any more (ENOSPC) and ends here; the monitor goes on without it\n`,
+  );
+  const replayed = execaSync(process.execPath, ['dist/main.js', 'monitor', '--replay', `${directory}/r`]);
+  expect(replayed.stdout).toMatch(/ vif7\.0 {2}made/);
+  expect(replayed.stderr).toMatch(
+    /^vifd: line \d+ of \S+ is cut off: the recording ended there; nothing else is lost$/,
+  );
+  seen.child.kill('SIGTERM');
+  await seen.exited;
 });
 
 test('when the reader of kernel events dies that is said once, and a new one takes over', async () => {
