@@ -19,16 +19,20 @@ const inOrder = (lines: readonly string[], ...such: RegExp[]) => {
   expect(found, `${such.join('\n')}\nin\n${lines.join('\n')}`).not.toContain(-1);
 };
 
-/** A vif comes, its bridge changes, and it leaves. */
+/** Two vifs come, one for a bridge that comes later; another bridge changes, and one vif leaves. */
 async function life(seen: MonitorProcess): Promise<void> {
   await seen.has(/here now/);
-  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  await world.host.createGuest(5, [{ bridge: 'br0' }, { bridge: 'br_dmz' }]);
   await world.until(5, 0, 'state', '4');
+  await seen.has(/hotplug-error = /);
+  ip('link', 'add', 'br_dmz', 'up', 'type', 'bridge');
+  await world.until(5, 1, 'state', '4');
   await seen.has(/ br0 .* carrier$/);
   ip('link', 'set', 'br0', 'mtu', '1400');
   await seen.has(/ br0 .*mtu 1500 -> 1400/);
   await world.host.detachVif(5, 0);
   await seen.has(/\(directory\) {2}the directory is gone/);
+  await seen.has(/ vif5\.0 {2}gone$/);
 }
 
 test('xenstore, the kernel and its links in one line of time, and the same from the record', async () => {
