@@ -1,18 +1,57 @@
 /** The log: coloured lines on a terminal, sentences with their priority for journald, else JSON lines. */
 import { fstatSync } from 'node:fs';
-import { type DestinationStream, destination, type Logger, pino } from 'pino';
+import { type DestinationStream, destination, type Logger, pino, symbols } from 'pino';
 import type { LOG_FORMATS } from './program.js';
 
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-export async function createLogger(level: string, format: LogFormat = 'auto'): Promise<Logger> {
+/** Has every record from debug on as a line of JSON, whatever the log's own level, until what is returned is called. */
+export type Follow = (reader: (line: string) => void) => () => void;
+
+export interface FollowedLog {
+  readonly log: Logger;
+  readonly follow: Follow;
+}
+
+export async function createLogger(level: string, format: LogFormat = 'auto'): Promise<FollowedLog> {
   const options = {
     level,
     base: null,
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  return pino(options, await streamFor(format === 'auto' ? formatHere() : format));
+  const fork = new Fork(await streamFor(format === 'auto' ? formatHere() : format), level);
+  const log = pino(options, fork);
+  return { log, follow: (reader) => fork.follow(log, reader) };
+}
+
+const levelNumber = (level: string): number => pino.levels.values[level] ?? Number.POSITIVE_INFINITY;
+
+/** While somebody follows the log it has more records than its own stream is to show; else pino drops those unformatted. */
+class Fork implements DestinationStream {
+  readonly [symbols.needsMetadataGsym] = true;
+  /** Of the record that is written; set by pino. */
+  lastLevel = 0;
+  private readonly readers = new Set<(line: string) => void>();
+  constructor(
+    private readonly own: DestinationStream,
+    private readonly level: string,
+  ) {}
+
+  write(line: string): void {
+    if (this.lastLevel >= levelNumber(this.level)) this.own.write(line);
+    if (this.lastLevel >= levelNumber('debug')) for (const read of this.readers) read(line);
+  }
+
+  /** `log` is what writes here. */
+  follow(log: Logger, reader: (line: string) => void): () => void {
+    this.readers.add(reader);
+    if (levelNumber(this.level) > levelNumber('debug')) log.level = 'debug';
+    return () => {
+      this.readers.delete(reader);
+      if (this.readers.size === 0) log.level = this.level;
+    };
+  }
 }
 
 function formatHere(): LogFormat {

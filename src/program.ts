@@ -57,9 +57,9 @@ export function program(version: string): Command {
     .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
     .addHelpText(
       'after',
-      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts ask (default: /run/vifd; empty: nowhere, they do the work themselves)',
+      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts and vifd status ask (default: /run/vifd; empty: nowhere)',
     )
-    .action(async (options) => (await import('./commands/run.js')).run(options));
+    .action(async (options) => (await import('./commands/run.js')).run(options, version));
 
   vifd
     .command('monitor')

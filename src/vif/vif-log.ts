@@ -54,7 +54,7 @@ export class VifLog {
   }
 
   debug(sentence: string): void {
-    this.child().debug(sentence);
+    if (this.log.isLevelEnabled('debug')) this.child().debug(sentence);
   }
 
   /** What was wrong is right now; if it comes again, it is said again. */

@@ -13,6 +13,7 @@ const PURE = [
   'xenstore/wire.ts',
   'xenstore/paths.ts',
   'service/script-protocol.ts',
+  'service/metrics-text.ts',
   'vif/backend.ts',
   'vif/policy.ts',
   'vif/plan.ts',
