@@ -1,5 +1,7 @@
 /** `vifd monitor`: what happens to every vif, from all who have a part in it, as one time line. Changes nothing. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../errors.js';
+import { AgentSource } from '../monitor/agent-source.js';
 import { Arrivals } from '../monitor/arrivals.js';
 import { type Entry, SOURCES, type Source } from '../monitor/entry.js';
 import { formatEvent, formatJson, type MonitorEvent, visible } from '../monitor/format.js';
@@ -9,6 +11,7 @@ import { Recorder } from '../monitor/recorder.js';
 import { StoreSource } from '../monitor/store-source.js';
 import { Timeline } from '../monitor/timeline.js';
 import { RELAY, relayKernelEvents } from '../network/kernel-events.js';
+import { askAgent } from '../service/status-socket-client.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { BACKEND_ROOT } from '../xenstore/paths.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
@@ -27,6 +30,8 @@ export interface MonitorOptions {
 }
 
 const MIB = 1024 * 1024;
+/** So long the first line waits for those that are slow to answer, such as an agent that is stopped. */
+const PATIENCE_MS = 2_000;
 
 export async function monitor(options: MonitorOptions, version: string): Promise<void> {
   const relay = process.env[RELAY];
@@ -43,12 +48,13 @@ export async function monitor(options: MonitorOptions, version: string): Promise
     recorder?.write(at, entry);
     screen.show(at, entry);
   });
-  const stop = await startOthers(sources, arrivals);
-  introduce(arrivals, sources, store);
   try {
+    const started = startOthers(sources, arrivals, abort.signal);
+    arrivals.inTurn(() => started.then(() => introduce(arrivals, sources, store))); // before all that came meanwhile
+    await started;
     await (store === undefined ? aborted(abort.signal) : follow(store, arrivals, abort.signal));
   } finally {
-    stop();
+    abort.abort(); // whoever ended it
     recorder?.close();
   }
 }
@@ -70,13 +76,15 @@ function introduce(arrivals: Arrivals, sources: readonly Source[], store: Xensto
   arrivals.note('times are UTC; (+N ms): since the last change of state, online or hotplug-status of the same vif');
 }
 
-/** All but xenstore: what one of them lacks is said, and the others go on. Resolves when they listen. */
-async function startOthers(sources: readonly Source[], arrivals: Arrivals): Promise<() => void> {
+/** All but xenstore: what one of them lacks is said, and the others go on. Resolves when they listen, or soon. */
+async function startOthers(sources: readonly Source[], arrivals: Arrivals, signal: AbortSignal): Promise<void> {
   const ofKernel = (['link', 'uevent'] as const).filter((source) => sources.includes(source));
-  if (ofKernel.length === 0) return () => undefined;
-  const kernel = new KernelSource(ofKernel, [process.execPath, process.argv[1] ?? '', 'monitor'], arrivals);
-  await kernel.start();
-  return () => kernel.stop();
+  const itself = [process.execPath, process.argv[1] ?? '', 'monitor'] as const;
+  const kernel = new KernelSource(ofKernel, [...itself], arrivals);
+  void aborted(signal).then(() => kernel.stop());
+  const agent = new AgentSource((until) => askAgent('follow', { signal: until }), arrivals, signal);
+  const all = Promise.all([ofKernel.length > 0 && kernel.start(), sources.includes('vifd') && agent.start()]);
+  await Promise.race([all, aborted(signal), sleep(PATIENCE_MS, undefined, { ref: false })]);
 }
 
 /** Until the signal; rejects when the connection is lost. */

@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
 import { eventually } from './agent-process.js';
 import type { MonitorProcess } from './monitor-process.js';
-import { useWorld } from './world.js';
+import { useRunDirectory, useWorld } from './world.js';
 
 describe('vifd monitor', () => {
+  useRunDirectory();
   const world = useWorld();
 
   const stored = (seen: MonitorProcess) => seen.events.filter((event) => event.source === 'store');

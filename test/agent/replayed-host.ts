@@ -14,8 +14,8 @@ import { NICDOM, startWorld } from '../store/support.js';
 import { MemoryKernel } from './memory-host.js';
 
 export class ReplayedHost {
-  readonly kernel = new MemoryKernel();
   private constructor(
+    readonly kernel: MemoryKernel,
     readonly nicdom: XenstoreClient,
     private readonly dom0: XenstoreClient,
     private readonly reconciler: Reconciler,
@@ -29,7 +29,7 @@ export class ReplayedHost {
     const reconciler = new Reconciler({ ...parts, kernel, log: pino({ level: 'silent' }) });
     onTestFinished(() => reconciler.stop());
     await nicdom.watch('backend/vif', ({ path }) => reconciler.onStoreEvent(path));
-    return Object.assign(new ReplayedHost(nicdom, await world.connect(0), reconciler), { kernel });
+    return new ReplayedHost(kernel, nicdom, await world.connect(0), reconciler);
   }
 
   /** Once more, unless it was the agent's own doing. */
