@@ -39,7 +39,7 @@ export async function monitor(options: MonitorOptions, version: string): Promise
   const screen = new Screen(options);
   if (options.replay !== undefined) return replay(options.replay, screen);
   const sources = options.only ?? SOURCES;
-  const store = sources.includes('store') ? await connectXenstore(options.xenstore) : undefined;
+  const store = sources.includes('store') ? await connect(options.xenstore) : undefined;
   const abort = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => abort.abort());
   process.stdout.on('error', () => abort.abort()); // the reader of the pipe has gone
@@ -57,6 +57,13 @@ export async function monitor(options: MonitorOptions, version: string): Promise
     abort.abort(); // whoever ended it
     recorder?.close();
   }
+}
+
+async function connect(path: string | undefined): Promise<XenstoreClient> {
+  return connectXenstore(path).catch((error) => {
+    console.error('vifd: without xenstore the rest can be seen by: vifd monitor --only uevent,link,vifd');
+    throw error;
+  });
 }
 
 function startRecorder({ record, recordMax }: MonitorOptions, version: string): Recorder | undefined {

@@ -11,6 +11,7 @@ import { Reconciler } from '../../src/vif/reconciler.js';
 import type { XenstoreClient } from '../../src/xenstore/client.js';
 import { parseBackendPath } from '../../src/xenstore/paths.js';
 import { NICDOM, startWorld } from '../store/support.js';
+import { eventually } from './agent-process.js';
 import { MemoryKernel } from './memory-host.js';
 
 export class ReplayedHost {
@@ -32,28 +33,42 @@ export class ReplayedHost {
     return new ReplayedHost(kernel, nicdom, await world.connect(0), reconciler);
   }
 
-  /** Once more, unless it was the agent's own doing. */
+  /** Once more what others did; what the agent did then is waited for. */
   async feed(entry: Entry): Promise<void> {
-    if (entry.source === 'store') await this.store(entry);
-    if (entry.source === 'link') this.link(entry);
+    if (entry.source === 'link') return this.link(entry);
+    if (entry.source !== 'store') return;
+    const { path, value } = entry;
+    if (!isAgents(entry)) return this.others(path, value);
+    const now = async () => (await this.nicdom.readOptional(path)) ?? null;
+    await eventually(
+      async () => (await now()) === value,
+      5_000,
+      () => `${path} should become ${value}`,
+    );
   }
 
-  private async store({ path, value }: StoreEntry): Promise<void> {
+  private async others(path: string, value: string | null): Promise<void> {
     const place = parseBackendPath(path);
-    const isAgents = place?.node.startsWith('hotplug-') ? value !== '' : place?.node === '' && value === null;
-    if (isAgents) return;
     const whole = path.startsWith('/') ? path : `/local/domain/${NICDOM}/${path}`;
-    if (value === null) return this.dom0.rm(whole).catch(() => undefined); // with its directory
+    if (value === null) return this.dom0.rm(whole).catch(() => undefined); // gone with its directory
     await this.dom0.write(whole, value);
-    const guest = Number(whole.split('/')[place === undefined ? 3 : 6]);
+    const guest = place?.key.domid ?? Number(whole.split('/')[3]);
     const [owner, reader] = place === undefined ? [guest, NICDOM] : [NICDOM, guest];
     await this.dom0.setPerms(whole, [`n${owner}`, `r${reader}`]);
   }
 
+  /** How a vif's interface changed was the agent's doing, too. */
   private link({ change, link }: LinkEntry): void {
-    if (change === 'gone') this.kernel.links.delete(link.ifindex);
-    else if (!this.kernel.links.has(link.ifindex))
-      this.kernel.links.set(link.ifindex, { alias: '', addrGenMode: 0, ...link });
+    const { links } = this.kernel;
+    if (change === 'gone') links.delete(link.ifindex);
+    else if (link.kind === 'bridge' || !links.has(link.ifindex))
+      links.set(link.ifindex, { alias: '', addrGenMode: 0, ...link });
     this.reconciler.onLinkEvent(link.ifname);
   }
+}
+
+function isAgents({ path, value }: StoreEntry): boolean {
+  const node = parseBackendPath(path)?.node;
+  if (node === 'hotplug-status') return value === 'connected' || value === 'error';
+  return node === 'hotplug-error' || (node === '' && value === null);
 }
