@@ -67,6 +67,7 @@ test.each([
   [['--replay', '/nowhere'], 1, /^vifd: the record \/nowhere cannot be read \(ENOENT\)\n$/],
   [['--replay', 'package.json'], 1, /^vifd: package.json is no record of vifd monitor: .*--record FILE\)\n$/],
   [['--replay', RECORD, '--record', 'x'], 2, /cannot be used with option '--record/],
+  [[], 3, /^vifd: without xenstore the rest can be seen by: vifd monitor --only uevent,link,vifd\nvifd: xenstore: not/],
   [['--only', 'link,tea'], 2, /expected some of store, uevent, link, vifd/],
   [['--record', 'x', '--record-max', '0'], 2, /expected a whole number of MiB/],
   [['--only', 'link', '--record', RECORD], 1, /^vifd: the record \S+ is there already and is not overwritten; name/],
