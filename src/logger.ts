@@ -1,18 +1,57 @@
 /** The log: coloured lines on a terminal, sentences with their priority for journald, else JSON lines. */
 import { fstatSync } from 'node:fs';
-import { type DestinationStream, destination, type Logger, pino } from 'pino';
+import { type DestinationStream, destination, type Logger, pino, symbols } from 'pino';
 import type { LOG_FORMATS } from './program.js';
 
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-export async function createLogger(level: string, format: LogFormat = 'auto'): Promise<Logger> {
+/** Has every record from debug on as a line of JSON, whatever the log's own level, until what is returned is called. */
+export type Follow = (reader: (line: string) => void) => () => void;
+
+export interface FollowedLog {
+  readonly log: Logger;
+  readonly follow: Follow;
+}
+
+export async function createLogger(level: string, format: LogFormat = 'auto'): Promise<FollowedLog> {
   const options = {
     level,
     base: null,
     timestamp: () => `,"time":"${new Date().toISOString()}"`,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  return pino(options, await streamFor(format === 'auto' ? formatHere() : format));
+  const fork = new Fork(await streamFor(format === 'auto' ? formatHere() : format), level);
+  const log = pino(options, fork);
+  return { log, follow: (reader) => fork.follow(log, reader) };
+}
+
+const levelNumber = (level: string): number => pino.levels.values[level] ?? Number.POSITIVE_INFINITY;
+
+/** While somebody follows the log it has more records than its own stream is to show; else pino drops those unformatted. */
+class Fork implements DestinationStream {
+  readonly [symbols.needsMetadataGsym] = true;
+  /** Of the record that is written; set by pino. */
+  lastLevel = 0;
+  private readonly readers = new Set<(line: string) => void>();
+  constructor(
+    private readonly own: DestinationStream,
+    private readonly level: string,
+  ) {}
+
+  write(line: string): void {
+    if (this.lastLevel >= levelNumber(this.level)) this.own.write(line);
+    if (this.lastLevel >= levelNumber('debug')) for (const read of this.readers) read(line);
+  }
+
+  /** `log` is what writes here. */
+  follow(log: Logger, reader: (line: string) => void): () => void {
+    this.readers.add(reader);
+    if (levelNumber(this.level) > levelNumber('debug')) log.level = 'debug';
+    return () => {
+      this.readers.delete(reader);
+      if (this.readers.size === 0) log.level = this.level;
+    };
+  }
 }
 
 function formatHere(): LogFormat {
@@ -37,7 +76,11 @@ function streamFor(format: LogFormat): DestinationStream | Promise<DestinationSt
 async function prettyStream(stdout: DestinationStream): Promise<DestinationStream> {
   try {
     const { default: pretty } = await import('pino-pretty');
-    return pretty({ sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'domid,devid,ifname,bridge,mtu,ms,did,code' });
+    return pretty({
+      sync: true,
+      translateTime: 'SYS:HH:MM:ss.l',
+      ignore: 'attach,domid,devid,ifname,bridge,mtu,ms,did,code',
+    });
   } catch {
     return stdout;
   }
@@ -46,11 +89,14 @@ async function prettyStream(stdout: DestinationStream): Promise<DestinationStrea
 /** syslog's numbers (sd-daemon(3)). */
 const PRIORITIES: Record<string, number> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
 
-/** The sentence alone; journald adds time and process by itself. A line break would begin a message without priority. */
+/**
+ * The sentence, and which attach it speaks of; journald adds time and process by itself. Its own fields would need a datagram
+ * socket, which Node has not. A line break would begin a message without priority.
+ */
 export function journalLine(json: string): string {
-  const { level, msg } = JSON.parse(json) as { level: string; msg?: string };
+  const { level, msg, attach } = JSON.parse(json) as { level: string; msg?: string; attach?: string };
   const prefix = `<${PRIORITIES[level] ?? 6}>`;
-  return (msg ?? '')
+  return `${msg ?? ''}${attach === undefined ? '' : ` [attach ${attach}]`}`
     .split('\n')
     .map((line) => `${prefix}${line}\n`)
     .join('');

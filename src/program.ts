@@ -1,5 +1,6 @@
 /** Every command, its options and its words. No logic: an action loads its command's file when it is called. */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { SOURCES, type Source } from './monitor/entry.js';
 
 const EXIT_CODES = `
 Exit codes:
@@ -10,6 +11,10 @@ Exit codes:
   4  the configuration is not valid`;
 
 const CONFIG_FILES = '/etc/xen/vifd.toml and /etc/xen/vifd.d/*.toml';
+
+const RECORD_HELP = `
+A record has the MAC and IP addresses of guests in it, and the names of interfaces here; no passwords or packets.
+A line that cannot be read is named and left out.`;
 
 export const PAGES = ['vifd.8', 'vifd.toml.5', 'bash', 'zsh', 'fish'] as const;
 export const LOG_FORMATS = ['auto', 'json', 'pretty', 'journal'] as const;
@@ -52,16 +57,29 @@ export function program(version: string): Command {
     .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
     .addHelpText(
       'after',
-      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts ask (default: /run/vifd; empty: nowhere, they do the work themselves)',
+      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts and vifd status ask (default: /run/vifd; empty: nowhere)',
     )
-    .action(async (options) => (await import('./commands/run.js')).run(options));
+    .action(async (options) => (await import('./commands/run.js')).run(options, version));
 
   vifd
     .command('monitor')
-    .description('debug mode: print what happens in xenstore to every vif, with its meaning; changes nothing')
+    .description(
+      "debug mode: one time line of xenstore, the kernel and the agent's decisions for every vif, with the meaning; changes nothing",
+    )
     .addOption(xenstore())
-    .option('--json', 'one JSON object a line')
-    .action(async (options) => (await import('./commands/monitor.js')).monitor(options));
+    .option('--only <sources>', `of ${SOURCES.join(',')} these only`, sourceList)
+    .option('--json', 'one JSON object a line, {"version":1,...}')
+    .option('--record <file>', 'write all that is seen there as well, for --replay; must be a new file', nonEmpty)
+    .addOption(
+      new Option('--record-max <mib>', 'no more is recorded when the file has so many MiB').argParser(size).default(64),
+    )
+    .addOption(
+      new Option('--replay <file>', 'the time line of a record instead; needs no xenstore and no root')
+        .argParser(nonEmpty)
+        .conflicts(['record', 'xenstore']),
+    )
+    .addHelpText('after', RECORD_HELP)
+    .action(async (options) => (await import('./commands/monitor.js')).monitor(options, version));
 
   const config = vifd.command('config').description('check and show the configuration; needs no xenstore');
   config
@@ -150,4 +168,15 @@ export function program(version: string): Command {
 function nonEmpty(value: string): string {
   if (value === '') throw new InvalidArgumentError('it must not be empty.');
   return value;
+}
+
+function sourceList(value: string): Source[] {
+  const words = value.split(',') as Source[];
+  if (words.every((word) => SOURCES.includes(word))) return words;
+  throw new InvalidArgumentError(`expected some of ${SOURCES.join(', ')}, with commas between.`);
+}
+
+function size(value: string): number {
+  if (/^[1-9]\d{0,5}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('expected a whole number of MiB from 1 to 999999.');
 }

@@ -187,7 +187,7 @@ ${cases.join('\n')}
   esac
   case $prev in
 ${choices.join('\n')}
-    --config | -c | --pidfile | --xenstore) words='' ;;
+    --config | -c | --only | --pidfile | --record | --record-max | --replay | --xenstore) words='' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -7,9 +7,12 @@ import { LiveConfig } from '../config/live.js';
 import { findPrograms } from '../doctor/processes.js';
 import { VifdError } from '../errors.js';
 import { createLogger, type LogFormat } from '../logger.js';
+import { Metrics } from '../service/metrics.js';
 import { notifyFromEnvironment } from '../service/notify.js';
 import { Pidfile } from '../service/pidfile.js';
 import { ServiceReport } from '../service/report.js';
+import { runDirectory } from '../service/run-directory.js';
+import { StatusSocket } from '../service/status-socket.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
 export interface RunOptions {
@@ -20,14 +23,8 @@ export interface RunOptions {
   readonly pidfile?: string;
 }
 
-/** `$VIFD_RUN_DIR`, which scripts/vif-vifd obeys, too; empty: scripts cannot ask. */
-function requestsDir(): string | undefined {
-  const dir = process.env.VIFD_RUN_DIR ?? '/run/vifd';
-  return dir === '' ? undefined : dir;
-}
-
-export async function run(options: RunOptions): Promise<void> {
-  const log = await createLogger(options.logLevel, options.logFormat);
+export async function run(options: RunOptions, version: string): Promise<void> {
+  const { log, follow } = await createLogger(options.logLevel, options.logFormat);
   const abort = new AbortController();
   // Not once(): execa's signal-exit ends the process by the signal when no other listener is left.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => abort.abort());
@@ -36,18 +33,23 @@ export async function run(options: RunOptions): Promise<void> {
   const notify = notifyFromEnvironment(log);
   const service = notify === undefined ? undefined : new ServiceReport(notify);
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
+  const dir = runDirectory();
+  const metrics = new Metrics(version);
+  let socket: StatusSocket | undefined;
   try {
     await refuseSecond(log);
+    if (dir !== undefined) socket = await StatusSocket.open({ dir, log, follow, metrics: () => metrics.text() });
     await runAgent({
       xenstore: options.xenstore,
       config,
       log,
-      requestsDir: requestsDir(),
+      requestsDir: dir,
       signal: abort.signal,
       service,
     });
     log.info('stopped; the vifs stay as they are');
   } finally {
+    await socket?.close();
     await pidfile?.release();
     endDespiteBlockedRead();
   }

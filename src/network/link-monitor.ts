@@ -57,8 +57,7 @@ export class LinkMonitor {
   }
 
   private onLine(line: string): void {
-    const ifname = parseMonitorLine(line);
-    if (ifname !== undefined) this.listener.onLink(ifname);
+    for (const ifname of parseMonitorLine(line)) this.listener.onLink(ifname);
   }
 
   stop(): void {
@@ -87,7 +86,11 @@ function onLines(pipe: Readable | undefined, listener: (line: string) => void): 
   if (pipe !== undefined) createInterface({ input: pipe }).on('line', listener);
 }
 
-/** The interface's name in a line such as `Deleted 7: vif5.0@if6: <BROADCAST> mtu 1500 ...`. */
-export function parseMonitorLine(line: string): string | undefined {
-  return /^(?:Deleted )?[0-9]+: ([^\s:@]+)[@:]/.exec(line)?.[1];
+/**
+ * The interface's name in a line such as `Deleted 7: vif5.0@if6: <BROADCAST> mtu 1500 ...`. A name may have `@` in it, too:
+ * then all that it can be, for nothing in the line tells them apart, and a look too many does no harm.
+ */
+export function parseMonitorLine(line: string): string[] {
+  const parts = /^(?:Deleted )?[0-9]+: ([^\s:]+): </.exec(line)?.[1]?.split('@') ?? [];
+  return parts.map((_, i) => parts.slice(0, i + 1).join('@')).filter((name) => name !== '');
 }

@@ -13,10 +13,11 @@ import { LITTLE_ENDIAN } from './attributes.js';
 
 /** Protocols, linux/netlink.h. */
 export const NETLINK_ROUTE = 0;
+export const NETLINK_KOBJECT_UEVENT = 15;
 export const NETLINK_GENERIC = 16;
 
 const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
+export const NLMSG_DONE = 3;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
 const NLM_F_DUMP = 0x300;
@@ -131,6 +132,40 @@ export class NetlinkSocket {
     if (error === undefined) waiting.resolve(waiting.answers);
     else waiting.reject(error);
     this.sendNext();
+  }
+}
+
+/** As much as the kernel allows without a privilege: twice its default. */
+const EVENT_BUFFER = 1 << 20;
+/** RTNLGRP_LINK as a mask, and the group of the kernel's own uevents (systemd-udevd sends its to 2). */
+const EVENTS = 1;
+
+/**
+ * Datagrams of the protocol's first multicast group, and the answers to `first`; false when that cannot be. Only for a process of its own, that may
+ * die: node-netlink aborts it when they come faster than they are read.
+ */
+export function listen(
+  protocol: number,
+  heard: { onBytes(bytes: Uint8Array): void; onError(code: string): void },
+  first?: NetlinkRequest,
+): boolean {
+  const failed = (error: NodeJS.ErrnoException | undefined) =>
+    error !== undefined && heard.onError(error.code ?? 'EIO');
+  try {
+    const socket = new RawNetlinkSocket(protocol, {
+      localGroups: EVENTS,
+      recvBufferSize: EVENT_BUFFER,
+      sendBufferSize: 0,
+    });
+    socket.on('message', (bytes, { port }) => {
+      if (port === 0) heard.onBytes(bytes);
+    });
+    socket.on('error', failed);
+    if (first !== undefined) socket.send(encodeMessage(first, 1), {}, failed);
+    return true;
+  } catch (error) {
+    failed(error as NodeJS.ErrnoException);
+    return false;
   }
 }
 

@@ -14,6 +14,7 @@ import {
 } from './attributes.js';
 
 export const RTM_NEWLINK = 16;
+export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
 export const RTM_SETLINK = 19;
 export const RTM_DELADDR = 21;
@@ -28,6 +29,7 @@ const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_AF_SPEC = 26;
 const IFLA_EXT_MASK = 29;
+const IFLA_CARRIER = 33;
 const IFLA_PARENT_DEV_NAME = 56;
 const IFLA_INFO_KIND = 1;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
@@ -47,6 +49,8 @@ export interface Link {
   readonly ifindex: number;
   readonly ifname: string;
   readonly up: boolean;
+  /** A link that is down has none. Undefined: the kernel has not said. */
+  readonly carrier?: boolean | undefined;
   /** Lower-case MAC address; empty for links without one. */
   readonly address: string;
   /** Bytes. */
@@ -130,12 +134,14 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   if (payload.length < IFINFOMSG) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, IFINFOMSG);
   const attributes = parseAttributes(payload.subarray(IFINFOMSG));
+  const carrier = attributes.get(IFLA_CARRIER);
   const linkInfo = attributes.get(IFLA_LINKINFO);
   const kind = linkInfo === undefined ? undefined : parseAttributes(linkInfo).get(IFLA_INFO_KIND);
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
     up: (view.getUint32(8, LITTLE_ENDIAN) & IFF_UP) !== 0,
+    carrier: carrier === undefined ? undefined : carrier[0] === 1,
     address: hex(attributes.get(IFLA_ADDRESS)),
     mtu: attributeU32(attributes, IFLA_MTU) ?? 0,
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,

@@ -7,17 +7,17 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, fstatSync, openSync, rmSync, type Stats, writeSync } from 'node:fs';
-import { lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
+import { lstat, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { VifdError } from '../errors.js';
+import { ensureRunDirectory, isOurs } from './run-directory.js';
 import { formatAnswer, parseRequest, type ScriptAnswer, type ScriptRequest } from './script-protocol.js';
 
 /** No request is longer, so a longer line without an end is none. */
 const LINE_MAX = 64;
-const OPEN_TO_OTHERS = 0o077;
 
 export interface RequestsOptions {
   readonly dir: string;
@@ -101,17 +101,7 @@ function reply(fifo: string, line: string): void {
 
 /** Rejects when others could put something into it, or when another daemon reads there. */
 async function prepareDirectory(dir: string): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
-    const remedy =
-      'make it, mode 0700, for the user that runs vifd (the systemd unit does), or name another in VIFD_RUN_DIR';
-    throw new VifdError(error.code ?? 'EIO', `${dir} cannot be made (${error.code}); ${remedy}`);
-  });
-  const stats = await lstat(dir);
-  if (!stats.isDirectory() || !isOurs(stats))
-    throw new VifdError(
-      'EINSECURE',
-      `${dir} is open to others; it must belong to the user that runs vifd: chmod 0700 ${dir}`,
-    );
+  await ensureRunDirectory(dir);
   const [pid = '', began] = ((await readText(join(dir, 'reader'))) ?? '').split(' ');
   if (began !== undefined && pid !== String(process.pid) && (await startTime(pid)) === began)
     throw new VifdError('EBUSY', `vifd (pid ${pid}) reads their requests in ${dir} already; end one of the two`);
@@ -120,8 +110,6 @@ async function prepareDirectory(dir: string): Promise<void> {
     if (script !== undefined && (await startTime(script)) === undefined) await rm(join(dir, name), { force: true });
   }
 }
-
-const isOurs = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & OPEN_TO_OTHERS) === 0;
 
 /** One that is there already may hold the request of a script that waits since the last daemon's end. */
 async function makeFifo(path: string): Promise<string> {

@@ -60,6 +60,28 @@ export function meaningOf(side: 'backend' | 'frontend', node: string, value: str
   return NODES.get(node) ?? '';
 }
 
+/** The kernel's events of the device `vif-5-0` on its bus xen-backend (drivers/xen/xenbus/xenbus_probe.c, xen-netback). */
+export function ueventMeaning(action: string, ifname: string | undefined): string {
+  switch (action) {
+    case 'add':
+      return 'the kernel has seen the vif; its driver, xen-netback, is next';
+    case 'bind':
+      return 'xen-netback has taken the vif';
+    case 'online':
+      return `the interface ${ifname ?? ''} is there: a hotplug script would begin here`.replace('  ', ' ');
+    case 'offline':
+      return 'xen-netback lets the interface go';
+    case 'unbind':
+      return 'xen-netback has left the vif';
+    case 'remove':
+      return 'the kernel has forgotten the vif';
+    case 'change':
+      return 'somebody asked the kernel to tell of the vif again';
+    default:
+      return '';
+  }
+}
+
 function goneMeaning(side: 'backend' | 'frontend', node: string): string {
   if (side === 'frontend') return 'gone: the guest has ended, or dom0 has removed the vif';
   if (node === '') return 'the directory is gone: the vif has left';

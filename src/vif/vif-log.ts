@@ -1,11 +1,19 @@
 /** What the log says of one vif: each fault and each warning once, until it is over. */
+import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attached } from './attach.js';
 import type { Failure } from './failure.js';
 import { describeStep } from './plan.js';
 
+/** Over the whole life of the process: after a lost connection to xenstore everything else is made anew. */
+let attaches = 0;
+/** Keeps the ids of two lives of the agent apart in one log. */
+const LIFE = randomBytes(2).toString('hex');
+
 export class VifLog {
+  /** In every record from when the directory is first seen until it has left: which attach of this vif it speaks of. */
+  readonly attach = `${LIFE}-${++attaches}`;
   private readonly firstSeen = performance.now();
   /** Sentences that the log has already. */
   private readonly said = new Set<string>();
@@ -46,7 +54,7 @@ export class VifLog {
   }
 
   debug(sentence: string): void {
-    this.child().debug(sentence);
+    if (this.log.isLevelEnabled('debug')) this.child().debug(sentence);
   }
 
   /** What was wrong is right now; if it comes again, it is said again. */
@@ -65,6 +73,6 @@ export class VifLog {
   }
 
   private child(more: object = {}): Logger {
-    return this.log.child({ ...this.key, ifname: this.ifname, ...more });
+    return this.log.child({ attach: this.attach, ...this.key, ifname: this.ifname, ...more });
   }
 }

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 export interface LogLine {
   readonly level: string;
   readonly msg: string;
+  readonly attach?: string;
   readonly domid?: number;
   readonly devid?: number;
   readonly ifname?: string;

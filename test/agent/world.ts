@@ -1,10 +1,14 @@
 /** A simulated host with a running agent in an emptied namespace that has one bridge, br0; fresh for each test. */
-import { afterEach, beforeEach, expect } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, onTestFinished } from 'vitest';
 import { type HostOptions, NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import type { LinkFactory } from '../../src/simulator/links.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { clearLinks, ip } from '../netns/namespace.js';
 import { AgentProcess, eventually } from './agent-process.js';
+import { MonitorProcess } from './monitor-process.js';
 
 export class World {
   host!: SimulatedHost;
@@ -25,6 +29,11 @@ export class World {
   async startAgent(...args: string[]): Promise<AgentProcess> {
     this.agent = await AgentProcess.ready(this.host.socketOf(NICDOM), ...args);
     return this.agent;
+  }
+
+  /** `vifd monitor` on this host. */
+  monitor(...args: string[]): MonitorProcess {
+    return new MonitorProcess('--xenstore', this.host.socketOf(NICDOM), ...args);
   }
 
   node(domid: number, devid: number, name: string): Promise<string | undefined> {
@@ -65,4 +74,16 @@ export function useWorld(): World {
     expect([ended.code, ended.signal]).toSatisfy(([code, signal]) => code === 0 || signal === 'SIGKILL');
   });
   return world;
+}
+
+/** A directory of its own for the agent's socket, for the agents and monitors of each test of a file. */
+export function useRunDirectory(): void {
+  beforeEach(() => {
+    const directory = mkdtempSync(join(tmpdir(), 'vifd-run-'));
+    process.env.VIFD_RUN_DIR = directory;
+    onTestFinished(() => {
+      delete process.env.VIFD_RUN_DIR;
+      rmSync(directory, { recursive: true, force: true });
+    });
+  });
 }

@@ -3,7 +3,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
-import { Monitor, type MonitorEvent } from '../../src/commands/monitor.js';
+import { Arrivals } from '../../src/monitor/arrivals.js';
+import { StoreSource } from '../../src/monitor/store-source.js';
+import { type StoreHappening, Timeline } from '../../src/monitor/timeline.js';
 import { XenstoreClient } from '../../src/xenstore/client.js';
 import { DeviceTransport, openSocket, type Transport } from '../../src/xenstore/transport.js';
 import { GUEST, NICDOM, startWorld, until, type World } from './support.js';
@@ -31,17 +33,17 @@ const onDevice = async (world: World) => new DeviceTransport('/dev/xen/xenbus', 
 
 /** A monitor in this process, and what it puts out. */
 async function startMonitor(transport: Transport) {
-  const events: MonitorEvent[] = [];
+  const events: (StoreHappening & { at: number })[] = [];
   const notes: string[] = [];
   const warnings: string[] = [];
   const store = new XenstoreClient(transport);
   onTestFinished(() => store.close());
-  const output = {
-    event: (event: MonitorEvent) => void events.push(event),
-    note: (text: string) => void notes.push(text),
-    warn: (text: string) => void warnings.push(text),
-  };
-  await new Monitor(store, output).start();
+  const timeline = new Timeline();
+  const arrivals = new Arrivals((at, entry) => {
+    if (entry.source === 'monitor') (entry.level === 'note' ? notes : warnings).push(entry.text);
+    for (const happening of timeline.take(at, entry)) events.push({ at, ...(happening as StoreHappening) });
+  });
+  await new StoreSource(store, arrivals).start();
   const shown = (side: string, domid: number, devid: number, node: string, value: string | null) =>
     until(() =>
       events.some(
@@ -180,41 +182,39 @@ test('when no watch at all is left it ends with the quota and the remedy', async
 });
 
 test('the time is when the event came, not when those before it had been read', async () => {
-  const world = await startWorld();
-  await addVif(world, GUEST, 0);
-  let slowMs = 0;
-  const { events, shown } = await startMonitor(slowed(await onSocket(world), () => slowMs));
-  await shown('frontend', GUEST, 0, 'state', '1');
-  await sleep(50);
-  slowMs = 200;
-  const dom0 = await world.connect(0);
-  const dir = `/local/domain/${NICDOM}/backend/vif/${GUEST}/0`;
-  for (const node of ['a', 'b', 'state']) await dom0.write(`${dir}/${node}`, '2');
+  const { events, shown, write } = await startSlowed(200);
+  for (const node of ['a', 'b', 'state']) await write(node, '2');
   const writtenAt = Date.now();
   await shown('backend', GUEST, 0, 'state', '2');
   expect(Date.now() - writtenAt).toBeGreaterThan(400);
-  expect(Date.parse(events.at(-1)?.time ?? '') - writtenAt).toBeLessThan(150);
+  expect((events.at(-1)?.at ?? 0) - writtenAt).toBeLessThan(150);
 });
 
 test('a value that an event read too late is shown with the time of the event that brought it', async () => {
+  const { events, shown, write } = await startSlowed(300);
+  const before = events.length;
+  await write('state', '2');
+  await sleep(150);
+  const writtenAt = Date.now();
+  await write('state', '4');
+  await shown('backend', GUEST, 0, 'state', '4');
+  expect(events.slice(before).map(({ value }) => value)).toEqual(['4']);
+  expect((events.at(-1)?.at ?? 0) - writtenAt).toBeGreaterThan(-50); // two clocks
+});
+
+/** A monitor that has shown a vif and now waits so long for every answer. */
+async function startSlowed(ms: number) {
   const world = await startWorld();
   await addVif(world, GUEST, 0);
   let slowMs = 0;
-  const { events, shown } = await startMonitor(slowed(await onSocket(world), () => slowMs));
-  await shown('frontend', GUEST, 0, 'state', '1');
+  const monitor = await startMonitor(slowed(await onSocket(world), () => slowMs));
+  await monitor.shown('frontend', GUEST, 0, 'state', '1');
   await sleep(50);
-  const before = events.length;
-  slowMs = 300;
+  slowMs = ms;
   const dom0 = await world.connect(0);
-  const path = `/local/domain/${NICDOM}/backend/vif/${GUEST}/0/state`;
-  await dom0.write(path, '2');
-  await sleep(150);
-  const writtenAt = Date.now();
-  await dom0.write(path, '4');
-  await shown('backend', GUEST, 0, 'state', '4');
-  expect(events.slice(before).map(({ value }) => value)).toEqual(['4']);
-  expect(Date.parse(events.at(-1)?.time ?? '')).toBeGreaterThanOrEqual(writtenAt);
-});
+  const dir = `/local/domain/${NICDOM}/backend/vif/${GUEST}/0`;
+  return { ...monitor, write: (node: string, value: string) => dom0.write(`${dir}/${node}`, value) };
+}
 
 /** One message at a time, as on the device, and each waits. */
 function slowed(inner: Transport, ms: () => number): Transport {
@@ -233,7 +233,8 @@ function slowed(inner: Transport, ms: () => number): Transport {
 
 /** The command itself. */
 function run(world: World, ...args: string[]) {
-  const child = spawn(process.execPath, ['dist/main.js', 'monitor', '--xenstore', world.socket(NICDOM), ...args]);
+  const words = ['dist/main.js', 'monitor', '--only', 'store', '--xenstore', world.socket(NICDOM), ...args];
+  const child = spawn(process.execPath, words);
   onTestFinished(() => void child.kill('SIGKILL'));
   const said = { out: '', err: '' };
   child.stdout.on('data', (bytes) => {
@@ -258,13 +259,21 @@ test('the first lines say what is listened to, that Ctrl-C ends it, and what is 
   expect(said.err).toBe('');
 });
 
-test('--json has nothing but objects, and a reader that goes away ends it', async () => {
+test('--json has nothing but objects, no escapes of a terminal, and a reader that goes away ends it', async () => {
   const world = await startWorld();
   const { child, said } = run(world, '--json');
   await sleep(300);
   await addVif(world, GUEST, 0);
-  await until(() => said.out.includes('frontend'));
-  for (const line of said.out.trim().split('\n')) expect(JSON.parse(line)).toMatchObject({ domid: GUEST });
+  const hostile = 'red\x1b[31m\x9b2J\u202e';
+  await (await world.connect(0)).write(`/local/domain/${NICDOM}/backend/vif/${GUEST}/0/ip`, hostile);
+  await until(() => said.out.includes('"node":"ip"') && said.out.endsWith('\n'));
+  const events = said.out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  for (const event of events) expect(event).toMatchObject({ version: 1, source: 'store', domid: GUEST });
+  expect(events.find(({ node }) => node === 'ip')).toMatchObject({ value: hostile });
+  expect(said.out).not.toMatch(/[^\n -~]/);
   child.stdout.destroy();
   await addVif(world, GUEST, 1);
   expect(await once(child, 'exit')).toEqual([0, null]);

@@ -13,6 +13,7 @@ const PURE = [
   'xenstore/wire.ts',
   'xenstore/paths.ts',
   'service/script-protocol.ts',
+  'service/metrics-text.ts',
   'vif/backend.ts',
   'vif/policy.ts',
   'vif/plan.ts',
@@ -32,6 +33,12 @@ const PURE = [
   'network/attributes.ts',
   'network/rtnetlink.ts',
   'network/ethtool.ts',
+  'network/uevent.ts',
+  'monitor/entry.ts',
+  'monitor/format.ts',
+  'monitor/link-changes.ts',
+  'monitor/record.ts',
+  'monitor/timeline.ts',
   'simulator/nic.ts',
 ];
 /** isIP() is a function of its argument. */
@@ -65,7 +72,7 @@ test('the edges know no vif policy', () => {
   expect(
     edges.flatMap((file) =>
       local(file)
-        .filter((name) => /^(vif|config|commands|simulator|service)\/|agent/.test(name))
+        .filter((name) => /^(vif|config|commands|simulator|service|monitor)\/|agent/.test(name))
         .map((name) => `${file} -> ${name}`),
     ),
   ).toEqual([]);

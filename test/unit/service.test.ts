@@ -131,6 +131,8 @@ test('the journal has the sentence with its priority, on every line', () => {
   expect(line('info', 'connected vif5.0')).toBe('<6>connected vif5.0\n');
   expect(line('warn', 'w') + line('error', 'e') + line('debug', 'd')).toBe('<4>w\n<3>e\n<7>d\n');
   expect(line('error', 'one\ntwo')).toBe('<3>one\n<3>two\n');
+  const attach = { level: 'info', msg: 'connected vif5.0', domid: 5, attach: '1a2b-7' };
+  expect(journalLine(JSON.stringify(attach))).toBe('<6>connected vif5.0 [attach 1a2b-7]\n');
 });
 
 const systemd = has('systemd-analyze') ? undefined : 'skipped: systemd-analyze is not installed';

@@ -1,7 +1,7 @@
 /** The sentences that people read. */
 import { describe, expect, test } from 'vitest';
-import { formatEvent } from '../../src/commands/monitor.js';
 import { AttachError, NetlinkError, NodeError, XenstoreError } from '../../src/errors.js';
+import { formatEvent, formatJson } from '../../src/monitor/format.js';
 import { parseMonitorLine } from '../../src/network/link-monitor.js';
 import { explainFailure } from '../../src/vif/failure.js';
 import { errorText } from '../../src/vif/hotplug-status.js';
@@ -76,40 +76,39 @@ describe('meanings', () => {
     for (let state = 0; state <= 8; state++) expect(meaningOf(side, 'state', String(state))).toMatch(/^[A-Z]\w+: \w+/);
   });
 
-  test('a line of monitor', () => {
-    const event = {
-      time: '2026-01-02T03:04:05.678Z',
-      domid: 5,
-      devid: 0,
-      side: 'backend',
-      path: 'p',
-      node: 'state',
-      value: '2',
-      meaning: 'InitWait',
-      sincePreviousMs: 12,
-    } as const;
-    expect(formatEvent(event)).toBe('03:04:05.678  vif5.0  backend   state = "2"  InitWait  (+12 ms)');
-  });
+  const event = {
+    version: 1,
+    time: '2026-01-02T03:04:05.678Z',
+    source: 'store',
+    domid: 5,
+    devid: 0,
+    side: 'backend',
+    path: 'p',
+    node: 'state',
+    value: '2',
+    meaning: 'InitWait',
+  } as const;
 
-  test('a hostile value stays on its line', () => {
-    const event = {
-      time: '2026-01-02T03:04:05.678Z',
-      domid: 5,
-      devid: 0,
-      side: 'backend',
-      path: 'p',
-      node: 'ip',
-      value: 'a\n\x1b[2J\x9b',
-      meaning: '',
-    } as const;
-    expect(formatEvent(event)).toMatch(/^[ -~]+$/);
+  test('a line of monitor', () =>
+    expect(formatEvent({ ...event, sincePreviousMs: 12 })).toBe(
+      '03:04:05.678  store   vif5.0  backend   state = "2"  InitWait  (+12 ms)',
+    ));
+
+  test('a hostile value stays on its line, for people and for programs', () => {
+    const hostile = { ...event, node: 'ip', value: 'a\n\x1b[2J\x9b\u202e', meaning: '' };
+    expect(formatEvent(hostile)).toMatch(/^[ -~]+$/);
+    expect(formatJson(hostile)).toMatch(/^[ -~]+$/);
+    expect(JSON.parse(formatJson(hostile))).toEqual(hostile);
   });
 });
 
 test.each([
-  ['7: vif5.0@if6: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN', 'vif5.0'],
-  ['Deleted 7: br_lan: <BROADCAST> mtu 1500', 'br_lan'],
-  ['3: wan: <BROADCAST>', 'wan'],
-  ['    link/ether fe:ff:ff:ff:ff:ff', undefined],
-  ['', undefined],
-])('ip monitor: %j', (line, expected) => expect(parseMonitorLine(line)).toBe(expected));
+  ['7: vif5.0@if6: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN', ['vif5.0', 'vif5.0@if6']],
+  ['Deleted 7: br_lan: <BROADCAST> mtu 1500', ['br_lan']],
+  ['3: wan: <BROADCAST>', ['wan']],
+  ['7: web@home@if6: <BROADCAST>', ['web', 'web@home', 'web@home@if6']],
+  ['7: web@home: <BROADCAST>', ['web', 'web@home']],
+  ['7: @: <BROADCAST>', ['@']],
+  ['    link/ether fe:ff:ff:ff:ff:ff', []],
+  ['', []],
+])('ip monitor: %j', (line, expected) => expect(parseMonitorLine(line)).toEqual(expected));
