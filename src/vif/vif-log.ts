@@ -1,12 +1,24 @@
-/** What the log says of one vif: each fault and each warning once, until it is over. */
+/** What the log says of one vif, and what is counted of it: each fault and each warning once, until it is over. */
 import type { Logger } from 'pino';
 import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attached } from './attach.js';
 import type { Failure } from './failure.js';
-import { describeStep } from './plan.js';
+import { describeStep, type Step } from './plan.js';
+
+/** Who counts what becomes of all vifs. */
+export interface VifCounts {
+  /** One that was new, so long after netback had taken it. */
+  attached(seconds: number): void;
+  repaired(what: readonly string[]): void;
+  failed(code: string): void;
+  left(): void;
+}
 
 export class VifLog {
   private readonly firstSeen = performance.now();
+  /** When netback was first seen to have taken it. */
+  private takenAt: number | undefined;
+  private wasAttached = false;
   /** Sentences that the log has already. */
   private readonly said = new Set<string>();
   constructor(
@@ -14,11 +26,20 @@ export class VifLog {
     private readonly log: Logger,
     /** The interface's name, once it is known. */
     public ifname: string | undefined,
+    private readonly counts?: VifCounts,
   ) {}
+
+  /** The kernel is in state 2 or later: from now on it is vifd's turn. */
+  taken(): void {
+    this.takenAt ??= performance.now();
+  }
 
   /** The vif was not connected before, or had nothing to say. */
   connected({ bridge, mtu, steps }: Attached, wasConnected: boolean): void {
     const did = steps.map(describeStep);
+    if (!this.wasAttached && !wasConnected)
+      this.counts?.attached((performance.now() - (this.takenAt ?? this.firstSeen)) / 1000);
+    this.wasAttached = true;
     const ms = Math.round(10 * (performance.now() - this.firstSeen)) / 10;
     const sentence =
       wasConnected && did.length === 0
@@ -29,11 +50,15 @@ export class VifLog {
 
   repaired({ bridge, steps }: Attached): void {
     const did = steps.map(describeStep);
-    if (did.length > 0) this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
+    if (did.length === 0) return;
+    this.counts?.repaired([...new Set(steps.flatMap(subjects))]);
+    this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
   }
 
   left(): void {
-    if (this.ifname !== undefined) this.child().info(`${this.name} has left`);
+    if (this.ifname === undefined) return;
+    this.counts?.left();
+    this.child().info(`${this.name} has left`);
   }
 
   warn(sentence: string): void {
@@ -42,7 +67,10 @@ export class VifLog {
 
   failed({ code, message, hint }: Failure): void {
     const sentence = hint === '' ? message : `${message}; ${hint}`;
-    this.once(sentence, () => this.child({ code }).error(`${this.name}: ${sentence}`));
+    this.once(sentence, () => {
+      this.counts?.failed(code);
+      this.child({ code }).error(`${this.name}: ${sentence}`);
+    });
   }
 
   debug(sentence: string): void {
@@ -68,3 +96,7 @@ export class VifLog {
     return this.log.child({ ...this.key, ifname: this.ifname, ...more });
   }
 }
+
+/** What a step is about: `master`, `txqlen`, `mtu`, `clear-features`. */
+const subjects = (step: Step): string[] =>
+  'change' in step ? Object.keys(step.change) : [step.do.replace(/^set-/, '')];
