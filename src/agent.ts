@@ -10,12 +10,14 @@ import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Lanes } from './lanes.js';
 import { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
+import type { Metrics } from './service/metrics.js';
+import type { VifNow } from './service/metrics-text.js';
 import type { ServiceReport, Working } from './service/report.js';
 import { ScriptRequests } from './service/script-requests.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
 import { Reconciler } from './vif/reconciler.js';
 import { scriptWork } from './vif/script-work.js';
-import type { Phase } from './vif/vif.js';
+import type { Phase, Vif } from './vif/vif.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
 import { BACKEND_ROOT } from './xenstore/paths.js';
 
@@ -28,6 +30,7 @@ export interface AgentOptions {
   readonly requestsDir: string | undefined;
   /** Ends the agent. */
   readonly signal: AbortSignal;
+  readonly metrics: Metrics;
   /** Told when it is ready, and how it is. */
   readonly service?: ServiceReport | undefined;
 }
@@ -116,7 +119,7 @@ class Session implements Working {
   ) {}
 
   static async open(store: XenstoreClient, kernel: Kernel, options: AgentOptions): Promise<Session> {
-    const { config, log, signal } = options;
+    const { config, log, signal, metrics } = options;
     const reading = store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const domid = await Promise.race([reading, aborted(signal)]);
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
@@ -129,6 +132,7 @@ class Session implements Working {
       log,
       privileged,
       attaching: new Lanes(ATTACHING_AT_ONCE),
+      counts: metrics,
     });
     return new Session(store, kernel, reconciler, options);
   }
@@ -145,6 +149,7 @@ class Session implements Working {
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
     this.over = true;
     clearInterval(timer);
+    this.options.metrics.pause();
     if (!this.options.signal.aborted) this.options.service?.pause('the connection to xenstore is lost');
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
     const closed = this.store.close();
@@ -171,6 +176,7 @@ class Session implements Working {
       { ms, uptimeMs: Math.round(process.uptime() * 1000) },
       `ready on ${this.store.peer}: ${connected} vifs connected, ${failed} failed`,
     );
+    this.options.metrics.begin(() => this.reconciler.list().map(vifNow));
     await this.options.service?.begin(this);
   }
 
@@ -205,9 +211,12 @@ class Session implements Working {
   }
 
   private async scan(atOnce?: number): Promise<void> {
-    await this.reconciler.scan(atOnce).catch((error) => {
+    try {
+      await this.reconciler.scan(atOnce);
+      this.options.metrics.scanned();
+    } catch (error) {
       if (!(error instanceof ConnectionError)) this.sayWhy(error);
-    });
+    }
   }
 
   private sayWhy(error: unknown): false {
@@ -216,6 +225,13 @@ class Session implements Working {
     return false;
   }
 }
+
+const vifNow = ({ key, log, bridge, phase }: Vif): VifNow => ({
+  ...key,
+  ifname: log.ifname ?? null,
+  bridge: bridge ?? null,
+  health: phase === 'new' ? 'waiting' : phase,
+});
 
 /** Resolves when the signal comes; at once if it came while nobody listened. */
 function aborted(signal: AbortSignal): Promise<undefined> {

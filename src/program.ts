@@ -55,6 +55,12 @@ export function program(version: string): Command {
         .default('auto'),
     )
     .option('--pidfile <file>', 'write the process id there; a vifd that runs already is an error', nonEmpty)
+    .addOption(
+      new Option(
+        '--metrics-file <file>',
+        "keep metrics there for Prometheus' textfile collector; an absolute path, which should end in .prom",
+      ).argParser(absolutePath),
+    )
     .addHelpText(
       'after',
       '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts and vifd status ask (default: /run/vifd; empty: nowhere)',
@@ -104,6 +110,12 @@ export function program(version: string): Command {
     .addOption(xenstore())
     .option('--json', 'one JSON object, {"version":1,...}')
     .option('--watch', 'again every 2 seconds, until SIGINT or SIGTERM')
+    .addOption(
+      new Option(
+        '--prometheus',
+        "as metrics for Prometheus, with the agent's own counters where one runs; the exit code is 0 then",
+      ).conflicts(['json', 'watch']),
+    )
     .addHelpText('after', '\nExit codes: 0 no vif has failed; 1 one has; 2, 3 and 4 as of vifd')
     .action(async (options) => (await import('./commands/status.js')).status(options));
 
@@ -163,6 +175,11 @@ export function program(version: string): Command {
     command.showHelpAfterError(`(try 'vifd ${words} --help')`);
   }
   return vifd;
+}
+
+function absolutePath(value: string): string {
+  if (!value.startsWith('/')) throw new InvalidArgumentError('it must be an absolute path.');
+  return value;
 }
 
 function nonEmpty(value: string): string {

@@ -8,6 +8,7 @@ import { findPrograms } from '../doctor/processes.js';
 import { VifdError } from '../errors.js';
 import { createLogger, type LogFormat } from '../logger.js';
 import { Metrics } from '../service/metrics.js';
+import { MetricsFile } from '../service/metrics-file.js';
 import { notifyFromEnvironment } from '../service/notify.js';
 import { Pidfile } from '../service/pidfile.js';
 import { ServiceReport } from '../service/report.js';
@@ -21,6 +22,7 @@ export interface RunOptions {
   readonly logLevel: string;
   readonly logFormat: LogFormat;
   readonly pidfile?: string;
+  readonly metricsFile?: string;
 }
 
 export async function run(options: RunOptions, version: string): Promise<void> {
@@ -35,20 +37,25 @@ export async function run(options: RunOptions, version: string): Promise<void> {
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   const dir = runDirectory();
   const metrics = new Metrics(version);
+  const file = options.metricsFile === undefined ? undefined : new MetricsFile(options.metricsFile, metrics, log);
   let socket: StatusSocket | undefined;
   try {
     await refuseSecond(log);
+    await file?.write();
     if (dir !== undefined) socket = await StatusSocket.open({ dir, log, follow, metrics: () => metrics.text() });
     await runAgent({
       xenstore: options.xenstore,
       config,
       log,
+      metrics,
       requestsDir: dir,
       signal: abort.signal,
       service,
     });
     log.info('stopped; the vifs stay as they are');
   } finally {
+    metrics.end();
+    await file?.close();
     await socket?.close();
     await pidfile?.release();
     endDespiteBlockedRead();

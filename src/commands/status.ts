@@ -2,7 +2,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { surround, withConnections } from '../doctor/surroundings.js';
+import { VifdError } from '../errors.js';
 import type { Kernel } from '../network/kernel.js';
+import { formatFamilies, upFamily, vifFamilies, withoutFamilies } from '../service/metrics-text.js';
+import { askAgent } from '../service/status-socket-client.js';
 import { asciiJson } from '../text.js';
 import { lookAtVifs } from '../vif/look.js';
 import { formatStatus, reportStatus, type StatusReport } from '../vif/report.js';
@@ -13,6 +16,7 @@ export interface StatusOptions {
   readonly xenstore?: string;
   readonly json?: boolean;
   readonly watch?: boolean;
+  readonly prometheus?: boolean;
 }
 
 const REDRAW_MS = 2_000;
@@ -20,6 +24,7 @@ const REDRAW_MS = 2_000;
 /** The exit code says whether any vif has failed. */
 export async function status(options: StatusOptions): Promise<void> {
   await withConnections(options.xenstore, async (store, kernel) => {
+    if (options.prometheus) return showMetrics(store, kernel, options);
     const healthy = await show(store, kernel, options);
     process.exitCode = healthy ? 0 : 1;
   });
@@ -33,11 +38,36 @@ async function show(store: XenstoreClient, kernel: Kernel, options: StatusOption
     process.stdout.on('error', () => stop.abort()); // the reader of the pipe has gone
   }
   for (;;) {
-    const io = await surround(store, kernel, options.config);
-    const report = reportStatus(io.around.programs, await lookAtVifs(io));
+    const report = await look(store, kernel, options);
     print(report, options);
     if (options.watch) await sleep(REDRAW_MS, undefined, { signal: stop.signal }).catch(() => undefined);
     if (!options.watch || stop.signal.aborted) return report.healthy;
+  }
+}
+
+async function look(store: XenstoreClient, kernel: Kernel, { config }: StatusOptions): Promise<StatusReport> {
+  const io = await surround(store, kernel, config);
+  return reportStatus(io.around.programs, await lookAtVifs(io));
+}
+
+/** The vifs as they are seen from here; of the agent what only it knows. */
+async function showMetrics(store: XenstoreClient, kernel: Kernel, options: StatusOptions): Promise<void> {
+  const [{ vifs }, agent] = await Promise.all([look(store, kernel, options), askMetrics()]);
+  const own = [upFamily(agent !== ''), ...vifFamilies(vifs)];
+  const names = own.map(({ name }) => name);
+  process.stdout.write(formatFamilies(own) + withoutFamilies(agent, names));
+}
+
+/** Empty when no agent answers. */
+async function askMetrics(): Promise<string> {
+  let text = '';
+  try {
+    for await (const line of askAgent('metrics')) text += `${line}\n`;
+    return text;
+  } catch (error) {
+    if (!(error instanceof VifdError)) throw error;
+    if (error.code !== 'ENOAGENT') console.error(`vifd: ${error.message}`);
+    return '';
   }
 }
 

@@ -97,6 +97,10 @@ export class Reconciler {
     for (const text of this.vifs.keys()) this.kick(text);
   }
 
+  list(): readonly Vif[] {
+    return [...this.vifs.values()];
+  }
+
   /** How many vifs are in each phase. */
   counts(): Record<Phase, number> {
     const counts = { new: 0, waiting: 0, connected: 0, failed: 0, leaving: 0 };

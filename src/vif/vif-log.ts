@@ -1,10 +1,19 @@
-/** What the log says of one vif: each fault and each warning once, until it is over. */
+/** What the log says of one vif, and what is counted of it: each fault and each warning once, until it is over. */
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attached } from './attach.js';
 import type { Failure } from './failure.js';
-import { describeStep } from './plan.js';
+import { describeStep, type Step } from './plan.js';
+
+/** Who counts what becomes of all vifs. */
+export interface VifCounts {
+  /** One that was new, so long after netback had taken it. */
+  attached(seconds: number): void;
+  repaired(what: readonly string[]): void;
+  failed(code: string): void;
+  left(): void;
+}
 
 /** Over the whole life of the process: after a lost connection to xenstore everything else is made anew. */
 let attaches = 0;
@@ -15,6 +24,9 @@ export class VifLog {
   /** In every record from when the directory is first seen until it has left: which attach of this vif it speaks of. */
   readonly attach = `${LIFE}-${++attaches}`;
   private readonly firstSeen = performance.now();
+  /** When netback was first seen to have taken it. */
+  private takenAt: number | undefined;
+  private wasAttached = false;
   /** Sentences that the log has already. */
   private readonly said = new Set<string>();
   constructor(
@@ -22,11 +34,20 @@ export class VifLog {
     private readonly log: Logger,
     /** The interface's name, once it is known. */
     public ifname: string | undefined,
+    private readonly counts?: VifCounts,
   ) {}
+
+  /** The kernel is in state 2 or later: from now on it is vifd's turn. */
+  taken(): void {
+    this.takenAt ??= performance.now();
+  }
 
   /** The vif was not connected before, or had nothing to say. */
   connected({ bridge, mtu, steps }: Attached, wasConnected: boolean): void {
     const did = steps.map(describeStep);
+    if (!this.wasAttached && !wasConnected)
+      this.counts?.attached((performance.now() - (this.takenAt ?? this.firstSeen)) / 1000);
+    this.wasAttached = true;
     const ms = Math.round(10 * (performance.now() - this.firstSeen)) / 10;
     const sentence =
       wasConnected && did.length === 0
@@ -37,11 +58,15 @@ export class VifLog {
 
   repaired({ bridge, steps }: Attached): void {
     const did = steps.map(describeStep);
-    if (did.length > 0) this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
+    if (did.length === 0) return;
+    this.counts?.repaired([...new Set(steps.flatMap(subjects))]);
+    this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
   }
 
   left(): void {
-    if (this.ifname !== undefined) this.child().info(`${this.name} has left`);
+    if (this.ifname === undefined) return;
+    this.counts?.left();
+    this.child().info(`${this.name} has left`);
   }
 
   warn(sentence: string): void {
@@ -50,7 +75,10 @@ export class VifLog {
 
   failed({ code, message, hint }: Failure): void {
     const sentence = hint === '' ? message : `${message}; ${hint}`;
-    this.once(sentence, () => this.child({ code }).error(`${this.name}: ${sentence}`));
+    this.once(sentence, () => {
+      this.counts?.failed(code);
+      this.child({ code }).error(`${this.name}: ${sentence}`);
+    });
   }
 
   debug(sentence: string): void {
@@ -76,3 +104,7 @@ export class VifLog {
     return this.log.child({ attach: this.attach, ...this.key, ifname: this.ifname, ...more });
   }
 }
+
+/** What a step is about: `master`, `txqlen`, `mtu`, `clear-features`. */
+const subjects = (step: Step): string[] =>
+  'change' in step ? Object.keys(step.change) : [step.do.replace(/^set-/, '')];

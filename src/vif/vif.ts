@@ -35,7 +35,7 @@ import { Patience } from './patience.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
-import { VifLog } from './vif-log.js';
+import { type VifCounts, VifLog } from './vif-log.js';
 
 export interface VifIo {
   readonly store: XenstoreClient;
@@ -48,6 +48,7 @@ export interface VifIo {
   readonly attaching: Lanes;
   /** For a vif for which dom0 names no bridge: what the caller of a vif script named. */
   readonly defaultBridge?: Ifname | undefined;
+  readonly counts?: VifCounts | undefined;
 }
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
@@ -97,12 +98,17 @@ export class Vif {
     ifname?: string,
   ) {
     this.departure = new Departure(guest);
-    this.log = new VifLog(key, io.log, ifname);
+    this.log = new VifLog(key, io.log, ifname, io.counts);
   }
 
   /** Milliseconds that a kick may wait. */
   get settleMs(): number {
     return SETTLE_MS[this.phase];
+  }
+
+  /** The one it is a port of, or should be. */
+  get bridge(): string | undefined {
+    return this.phase === 'connected' ? this.place?.bridge : (this.want?.bridge ?? this.place?.bridge);
   }
 
   /** What dom0 wrote once may have changed. */
@@ -149,6 +155,7 @@ export class Vif {
       known === undefined || stale ? this.parse(stale ? await readAllNodes(store, this.key) : nodes) : known;
     if (drops === this.drops) this.backend = backend; // else it may be old already, and another look is asked for
     if (live.state <= XenbusState.Initialising) return this.wait(live, live.state);
+    this.log.taken();
     if (isClosed(live.state)) await this.checkKernelError(live.state);
     return this.bringUp(backend, live, live.state);
   }
@@ -319,7 +326,7 @@ export class Vif {
   }
 
   private forget(): Next {
-    this.log.left();
+    if (!this.retired) this.log.left(); // else the one that took over says it
     return 'forget';
   }
 }
