@@ -1,5 +1,6 @@
 /** EDGE: what vifd asks of this kernel's network and tells it. Knows interfaces and bridges, nothing of vifs. */
 import { hasCode, NetlinkError } from '../errors.js';
+import { describePort, type PortSettings } from './bridge-port.js';
 import {
   encodeClearFeatures,
   encodeGetFamily,
@@ -15,6 +16,7 @@ import {
   encodeGetAddresses,
   encodeGetLink,
   encodeSetLink,
+  encodeSetPort,
   type Link,
   type LinkAddress,
   type LinkChange,
@@ -23,6 +25,7 @@ import {
   RTM_DELADDR,
   RTM_GETADDR,
   RTM_GETLINK,
+  RTM_NEWLINK,
   RTM_SETLINK,
 } from './rtnetlink.js';
 
@@ -32,6 +35,8 @@ export interface KernelNetwork {
   getLink(ifname: string): Promise<Link | undefined>;
   listLinks(): Promise<Link[]>;
   setLink(link: LinkName, change: LinkChange): Promise<void>;
+  /** Of a link that is a port of a bridge. */
+  setPort(link: LinkName, port: PortSettings): Promise<void>;
   listAddresses(ifindex: number): Promise<LinkAddress[]>;
   deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
   /** The features that are wanted, active or not. */
@@ -80,6 +85,10 @@ export class Kernel implements KernelNetwork {
 
   async setLink({ ifindex, ifname }: LinkName, change: LinkChange): Promise<void> {
     await this.ask(`set ${describeChange(change)} of`, ifname, RTM_SETLINK, encodeSetLink(ifindex, change), 'ack');
+  }
+
+  async setPort({ ifindex, ifname }: LinkName, port: PortSettings): Promise<void> {
+    await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
   }
 
   async listAddresses(ifindex: number): Promise<LinkAddress[]> {

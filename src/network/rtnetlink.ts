@@ -7,11 +7,11 @@ import {
   type AttributeMap,
   attributeString,
   attributeU32,
-  bytesString,
   encodeAttributes,
   LITTLE_ENDIAN,
   parseAttributes,
 } from './attributes.js';
+import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
 
 export const RTM_NEWLINK = 16;
 export const RTM_GETLINK = 18;
@@ -58,6 +58,8 @@ export interface Link {
   /** `bridge`, `veth`, `vlan` ...; empty for hardware and for xen-netback. */
   readonly kind: string;
   readonly alias: string;
+  /** Undefined when it is no port of a bridge. */
+  readonly port: PortSettings | undefined;
   /** The device behind it, such as `vif-5-0`; empty before Linux 5.14 and for purely virtual links. */
   readonly parentDev: string;
   /** Undefined when the kernel runs without IPv6. */
@@ -125,13 +127,17 @@ export function encodeSetLink(ifindex: number, change: LinkChange): Uint8Array {
   return join(ifinfomsg(ifindex, change.up ? IFF_UP : 0, mask), encodeAttributes(attributes));
 }
 
+/** RTM_NEWLINK for a link that is there and is a port of a bridge: RTM_SETLINK does not look at a port's settings. */
+export const encodeSetPort = (ifindex: number, port: PortSettings): Uint8Array =>
+  join(ifinfomsg(ifindex, 0, 0), encodeAttributes([[IFLA_LINKINFO, encodePortSettings(port)]]));
+
 /** The payload of an RTM_NEWLINK; undefined when it is too short to be one. */
 export function parseLink(payload: Uint8Array): Link | undefined {
   if (payload.length < IFINFOMSG) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, IFINFOMSG);
   const attributes = parseAttributes(payload.subarray(IFINFOMSG));
   const linkInfo = attributes.get(IFLA_LINKINFO);
-  const kind = linkInfo === undefined ? undefined : parseAttributes(linkInfo).get(IFLA_INFO_KIND);
+  const info = parseAttributes(linkInfo ?? new Uint8Array(0));
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
@@ -140,8 +146,9 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     mtu: attributeU32(attributes, IFLA_MTU) ?? 0,
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,
     master: attributeU32(attributes, IFLA_MASTER) ?? 0,
-    kind: kind === undefined ? '' : bytesString(kind),
+    kind: attributeString(info, IFLA_INFO_KIND) ?? '',
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
+    port: parsePortSettings(info),
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',
     addrGenMode: parseAddrGenMode(attributes),
   };

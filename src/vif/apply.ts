@@ -27,6 +27,9 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'set-link':
       await kernel.setLink(step.link, step.change);
       return undefined;
+    case 'set-port':
+      await kernel.setPort(step.link, step.port);
+      return undefined;
     case 'set-mtu':
       return setMtu(step, kernel);
     case 'delete-address':

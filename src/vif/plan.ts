@@ -1,4 +1,5 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
+import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
 import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
 import {
   ADDR_GEN_MODE_NONE,
@@ -21,6 +22,7 @@ export interface Observed {
 
 export type Step =
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
+  | { readonly do: 'set-port'; readonly link: Link; readonly port: PortSettings }
   /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
@@ -30,6 +32,7 @@ export type Step =
  * INVARIANTS
  * - Empty when all is as wanted: a second run changes nothing and never flaps the link.
  * - The MTU is set before the link joins the bridge, which else shrinks its own to the smallest port's.
+ * - The port's settings are in force before the link is up: an isolated guest sends no first packet to its neighbours.
  * - The link goes up last, in a request of its own: kernels before 6.2 set the flags before the master.
  */
 export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
@@ -48,6 +51,8 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   if (names.length > 0) steps.push({ do: 'clear-features', link, names });
   const change = bridgePortChange(want, seen);
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
+  const port = portChange(want.port, link.master === seen.bridge.ifindex ? link.port : undefined);
+  if (Object.keys(port).length > 0) steps.push({ do: 'set-port', link, port });
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
 }
@@ -90,6 +95,8 @@ export function describeStep(step: Step): string {
   switch (step.do) {
     case 'set-link':
       return describeChange(step.change);
+    case 'set-port':
+      return describePort(step.port);
     case 'set-mtu':
       return `mtu=${step.mtu}`;
     case 'delete-address':

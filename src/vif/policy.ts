@@ -1,6 +1,8 @@
 /** What is wanted for a vif: what dom0 wrote, completed by the configuration. Pure. */
-import type { Config } from '../config/schema.js';
+import type { Config, VifSettings } from '../config/schema.js';
+import type { PortSettings } from '../network/bridge-port.js';
 import { type Ifname, kernelName, type VifBackend } from './backend.js';
+import { type Policy, resolvePolicy } from './rules.js';
 
 /** A vif as a port of a Linux bridge. */
 export interface BridgeAttachment {
@@ -16,9 +18,13 @@ export interface BridgeAttachment {
   /** Packets. */
   readonly txqlen: number;
   readonly clearTxChecksum: boolean;
+  /** What is not named stays as it is. */
+  readonly port: PortSettings;
   readonly address: string;
   /** `vif-5-0`: the device that must stand behind the interface. */
   readonly parentDev: string;
+  /** What this was made of. For people. */
+  readonly policy: Policy;
 }
 
 export type Attachment = BridgeAttachment;
@@ -26,24 +32,28 @@ export type Attachment = BridgeAttachment;
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
 const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 
-/**
- * The names `vif-bridge_qlen` and `vif-bridge_TxOff` in a guest's configuration mean what they say: dom0 asked for it, so
- * the vif has it whatever the configuration is.
- */
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
   const name = kernelName(backend);
-  const script = backend.script.slice(backend.script.lastIndexOf('/') + 1);
+  const policy = resolvePolicy(backend, config);
+  const { settings } = policy;
   return {
     mode: 'bridge',
     kernelName: name,
     ifname: backend.vifname ?? name,
-    bridge: backend.bridge,
-    mtu: backend.mtu,
-    txqlen: script === 'vif-bridge_qlen' ? 1000 : config.vif.qlen,
-    clearTxChecksum: script === 'vif-bridge_TxOff' || config.vif.txChecksum === 'off',
+    bridge: settings.bridge as Ifname | undefined,
+    mtu: settings.mtu,
+    txqlen: settings.qlen,
+    clearTxChecksum: settings.txChecksum === 'off',
+    port: portSettings(settings),
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
+    policy,
   };
+}
+
+function portSettings({ isolated, hairpin, learning, flood, mcastFlood, priority }: VifSettings): PortSettings {
+  const all = { isolated, hairpin, learning, flood, mcastFlood, priority };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
 /** `ethN` for `xenbrN`: xend renamed cards so, and vif-bridge still accepts it where there is no such bridge. */

@@ -7,6 +7,7 @@ import { afterEach, vi } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
 import { NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
+import type { PortSettings } from '../../src/network/bridge-port.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -33,9 +34,23 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
   addBridge(ifname: string): number {
     return this.add({ ifname, kind: 'bridge', up: true });
   }
+  async setPort({ ifindex }: Link, port: PortSettings): Promise<void> {
+    await this.step(ifindex);
+    const link = this.links.get(ifindex) as Link;
+    this.links.set(ifindex, { ...link, port: { ...link.port, ...port } });
+  }
   private add(more: Partial<Link> & { ifname: string }): number {
     const ifindex = this.nextIndex++;
-    const link = { up: false, address: 'fe:ff:ff:ff:ff:ff', mtu: 1500, txqlen: 1000, master: 0, kind: '', alias: '' };
+    const link = {
+      up: false,
+      address: 'fe:ff:ff:ff:ff:ff',
+      mtu: 1500,
+      txqlen: 1000,
+      master: 0,
+      kind: '',
+      alias: '',
+      port: undefined,
+    };
     this.links.set(ifindex, { ...link, parentDev: '', addrGenMode: 0, ...more, ifindex });
     this.onChange(more.ifname);
     return ifindex;

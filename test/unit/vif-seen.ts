@@ -17,6 +17,7 @@ export const aLink = (ifname: string, more: Partial<Link> = {}): Link => ({
   master: 0,
   kind: '',
   alias: '',
+  port: undefined,
   parentDev: '',
   addrGenMode: 1,
   ...more,
