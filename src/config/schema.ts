@@ -4,6 +4,7 @@
  */
 import { parseIfname, parseMtu } from '../vif/backend.js';
 import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
+import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
 import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
 
 export interface Setting<T = unknown> extends Typed<T> {
@@ -60,6 +61,12 @@ const VIF = {
     default: 'off',
     about:
       'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need;\n"keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
+  }),
+  vlan: optional({
+    ...text(VLANS_RULE, parseVlans),
+    example: '10p/20-29',
+    about:
+      'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it the port has what the bridge gives it, VLAN 1.',
   }),
   isolated: optional({
     ...yesOrNo,

@@ -1,6 +1,7 @@
 /** EDGE: what vifd asks of this kernel's network and tells it. Knows interfaces and bridges, nothing of vifs. */
 import { hasCode, NetlinkError } from '../errors.js';
 import { describePort, type PortSettings } from './bridge-port.js';
+import { encodeGetVlans, encodeVlans, NO_VLANS, type PortVlans, parsePortVlans, vlanChange } from './bridge-vlan.js';
 import {
   encodeClearFeatures,
   encodeGetFamily,
@@ -23,6 +24,7 @@ import {
   parseAddress,
   parseLink,
   RTM_DELADDR,
+  RTM_DELLINK,
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_NEWLINK,
@@ -37,6 +39,10 @@ export interface KernelNetwork {
   setLink(link: LinkName, change: LinkChange): Promise<void>;
   /** Of a link that is a port of a bridge. */
   setPort(link: LinkName, port: PortSettings): Promise<void>;
+  /** None for a link that is no port of a bridge. */
+  getVlans(link: LinkName): Promise<PortVlans>;
+  /** These and no others; what the port has already stays without a gap. */
+  setVlans(link: LinkName, vlans: PortVlans): Promise<void>;
   listAddresses(ifindex: number): Promise<LinkAddress[]>;
   deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
   /** The features that are wanted, active or not. */
@@ -89,6 +95,20 @@ export class Kernel implements KernelNetwork {
 
   async setPort({ ifindex, ifname }: LinkName, port: PortSettings): Promise<void> {
     await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
+  }
+
+  async getVlans({ ifindex, ifname }: LinkName): Promise<PortVlans> {
+    const answers = await this.ask('get the VLANs of', ifname, RTM_GETLINK, encodeGetVlans(), 'dump');
+    const ports = answers.map(parsePortVlans).filter((port) => port?.ifindex === ifindex);
+    return ports[0]?.vlans ?? NO_VLANS;
+  }
+
+  async setVlans(link: LinkName, vlans: PortVlans): Promise<void> {
+    const { ifindex, ifname } = link;
+    const { add, remove } = vlanChange(vlans, await this.getVlans(link));
+    if (add.untagged.size > 0) await this.ask('add VLANs to', ifname, RTM_SETLINK, encodeVlans(ifindex, add), 'ack');
+    if (remove.untagged.size > 0)
+      await this.ask('remove VLANs from', ifname, RTM_DELLINK, encodeVlans(ifindex, remove), 'ack');
   }
 
   async listAddresses(ifindex: number): Promise<LinkAddress[]> {

@@ -14,6 +14,7 @@ import {
 import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
 
 export const RTM_NEWLINK = 16;
+export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
 export const RTM_SETLINK = 19;
 export const RTM_DELADDR = 21;
@@ -30,6 +31,8 @@ const IFLA_AF_SPEC = 26;
 const IFLA_EXT_MASK = 29;
 const IFLA_PARENT_DEV_NAME = 56;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_BR_VLAN_FILTERING = 7;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
@@ -37,6 +40,7 @@ const RTEXT_FILTER_SKIP_STATS = 8;
 const IFF_UP = 1;
 const AF_INET6 = 10;
 const IFINFOMSG = 16;
+const NONE = new Uint8Array(0);
 const IFADDRMSG = 8;
 
 /** IN6_ADDR_GEN_MODE_NONE: the kernel gives the link no IPv6 address of its own. */
@@ -57,6 +61,8 @@ export interface Link {
   readonly master: number;
   /** `bridge`, `veth`, `vlan` ...; empty for hardware and for xen-netback. */
   readonly kind: string;
+  /** Of a bridge. */
+  readonly vlanFiltering: boolean;
   readonly alias: string;
   /** Undefined when it is no port of a bridge. */
   readonly port: PortSettings | undefined;
@@ -137,7 +143,8 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   const view = new DataView(payload.buffer, payload.byteOffset, IFINFOMSG);
   const attributes = parseAttributes(payload.subarray(IFINFOMSG));
   const linkInfo = attributes.get(IFLA_LINKINFO);
-  const info = parseAttributes(linkInfo ?? new Uint8Array(0));
+  const info = parseAttributes(linkInfo ?? NONE);
+  const kind = attributeString(info, IFLA_INFO_KIND) ?? '';
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
@@ -146,8 +153,10 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     mtu: attributeU32(attributes, IFLA_MTU) ?? 0,
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,
     master: attributeU32(attributes, IFLA_MASTER) ?? 0,
-    kind: attributeString(info, IFLA_INFO_KIND) ?? '',
+    kind,
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
+    vlanFiltering:
+      kind === 'bridge' && parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE).get(IFLA_BR_VLAN_FILTERING)?.[0] === 1,
     port: parsePortSettings(info),
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',
     addrGenMode: parseAddrGenMode(attributes),

@@ -30,6 +30,9 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'set-port':
       await kernel.setPort(step.link, step.port);
       return undefined;
+    case 'set-vlans':
+      await kernel.setVlans(step.link, step.vlans);
+      return undefined;
     case 'set-mtu':
       return setMtu(step, kernel);
     case 'delete-address':

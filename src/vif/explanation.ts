@@ -98,7 +98,7 @@ function judgeSettings({ want, backend }: VifSeen): Judgement {
   const { settings, origins = new Map<string, string>() } = want?.policy ?? {};
   const values: Readonly<Record<string, unknown>> = { ...settings };
   const said = [...origins].map(([name, origin]) => `${tomlName(name)} = ${JSON.stringify(values[name])} of ${origin}`);
-  const overruled = (['bridge', 'mtu'] as const).filter(
+  const overruled = (['bridge', 'mtu', 'vlan'] as const).filter(
     (name) => backend?.[name] !== undefined && backend[name] !== values[name],
   );
   if (overruled.length === 0) return ok(said.length === 0 ? 'all settings have their defaults' : said.join(', '));
@@ -185,9 +185,9 @@ function describeMissing(step: Step, { bridge }: VifSeen): string {
 }
 
 /** Empty when all is as asked for. */
-export function stepsMissing({ want, link, bridge, addresses, features }: VifSeen): Step[] {
+export function stepsMissing({ want, link, bridge, addresses, features, vlans }: VifSeen): Step[] {
   if (want === undefined || link === undefined || bridge === undefined || isFailure(bridge)) return [];
-  return planBridge(want, { link, addresses, features: features ?? new Set(), bridge: bridge.link });
+  return planBridge(want, { link, addresses, features: features ?? new Set(), vlans, bridge: bridge.link });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {

@@ -1,5 +1,6 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
 import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
+import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
 import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
 import {
   ADDR_GEN_MODE_NONE,
@@ -9,6 +10,7 @@ import {
   type LinkChange,
 } from '../network/rtnetlink.js';
 import type { BridgeAttachment } from './policy.js';
+import { formatVlans } from './vlan.js';
 
 /** The kernel's side of a vif, read in one go. */
 export interface Observed {
@@ -17,12 +19,16 @@ export interface Observed {
   readonly addresses: readonly LinkAddress[];
   /** Features that are wanted, active or not; undefined: not asked, so any may be. */
   readonly features: ReadonlySet<string> | undefined;
+  /** Of the port; read only where any are wanted. */
+  readonly vlans: PortVlans;
   readonly bridge: Link;
 }
 
 export type Step =
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
   | { readonly do: 'set-port'; readonly link: Link; readonly port: PortSettings }
+  /** These and no others. */
+  | { readonly do: 'set-vlans'; readonly link: Link; readonly vlans: PortVlans }
   /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
@@ -32,7 +38,7 @@ export type Step =
  * INVARIANTS
  * - Empty when all is as wanted: a second run changes nothing and never flaps the link.
  * - The MTU is set before the link joins the bridge, which else shrinks its own to the smallest port's.
- * - The port's settings are in force before the link is up: an isolated guest sends no first packet to its neighbours.
+ * - The port's settings and VLANs are in force before the link is up: an isolated guest sends no first packet to its neighbours.
  * - The link goes up last, in a request of its own: kernels before 6.2 set the flags before the master.
  */
 export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
@@ -51,8 +57,11 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   if (names.length > 0) steps.push({ do: 'clear-features', link, names });
   const change = bridgePortChange(want, seen);
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
-  const port = portChange(want.port, link.master === seen.bridge.ifindex ? link.port : undefined);
+  const joined = link.master === seen.bridge.ifindex; // what another bridge's port had goes with it
+  const port = portChange(want.port, joined ? link.port : undefined);
   if (Object.keys(port).length > 0) steps.push({ do: 'set-port', link, port });
+  const { vlans } = want;
+  if (vlans !== undefined && !(joined && sameVlans(vlans, seen.vlans))) steps.push({ do: 'set-vlans', link, vlans });
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
 }
@@ -97,6 +106,8 @@ export function describeStep(step: Step): string {
       return describeChange(step.change);
     case 'set-port':
       return describePort(step.port);
+    case 'set-vlans':
+      return `vlan=${formatVlans(step.vlans)}`;
     case 'set-mtu':
       return `mtu=${step.mtu}`;
     case 'delete-address':

@@ -1,8 +1,10 @@
 /** What is wanted for a vif: what dom0 wrote, completed by the configuration. Pure. */
 import type { Config, VifSettings } from '../config/schema.js';
 import type { PortSettings } from '../network/bridge-port.js';
+import type { PortVlans } from '../network/bridge-vlan.js';
 import { type Ifname, kernelName, type VifBackend } from './backend.js';
 import { type Policy, resolvePolicy } from './rules.js';
+import { parseVlans } from './vlan.js';
 
 /** A vif as a port of a Linux bridge. */
 export interface BridgeAttachment {
@@ -18,6 +20,8 @@ export interface BridgeAttachment {
   /** Packets. */
   readonly txqlen: number;
   readonly clearTxChecksum: boolean;
+  /** Undefined: what the bridge gives its ports. */
+  readonly vlans: PortVlans | undefined;
   /** What is not named stays as it is. */
   readonly port: PortSettings;
   readonly address: string;
@@ -44,6 +48,7 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
     mtu: settings.mtu,
     txqlen: settings.qlen,
     clearTxChecksum: settings.txChecksum === 'off',
+    vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
     port: portSettings(settings),
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,

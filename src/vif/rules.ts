@@ -45,6 +45,7 @@ function saidByDom0(backend: VifBackend): Layer {
   return {
     ...(backend.bridge !== undefined && { bridge: backend.bridge }),
     ...(backend.mtu !== undefined && { mtu: backend.mtu }),
+    ...(backend.vlan !== undefined && { vlan: backend.vlan }),
     ...(script === 'vif-bridge_qlen' && { qlen: 1000 }),
     ...(script === 'vif-bridge_TxOff' && { txChecksum: 'off' }),
   };

@@ -8,6 +8,7 @@ import { DEFAULTS } from '../../src/config/schema.js';
 import { NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
+import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -34,6 +35,15 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
   addBridge(ifname: string): number {
     return this.add({ ifname, kind: 'bridge', up: true });
   }
+  private readonly vlans = new Map<number, PortVlans>();
+  async getVlans({ ifindex }: Link): Promise<PortVlans> {
+    await this.step(ifindex);
+    return this.vlans.get(ifindex) ?? NO_VLANS;
+  }
+  async setVlans({ ifindex }: Link, vlans: PortVlans): Promise<void> {
+    await this.step(ifindex);
+    this.vlans.set(ifindex, vlans);
+  }
   async setPort({ ifindex }: Link, port: PortSettings): Promise<void> {
     await this.step(ifindex);
     const link = this.links.get(ifindex) as Link;
@@ -50,6 +60,7 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
       kind: '',
       alias: '',
       port: undefined,
+      vlanFiltering: false,
     };
     this.links.set(ifindex, { ...link, parentDev: '', addrGenMode: 0, ...more, ifindex });
     this.onChange(more.ifname);

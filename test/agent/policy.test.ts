@@ -47,3 +47,16 @@ test('a rule gives its vifs their port and their bridge; what drifts is repaired
   await eventually(() => !port('vif5.0').learning && !port('vif5.1').learning, 2_000);
   expect(port('vif5.0')).toMatchObject({ master: 'br0', isolated: false });
 });
+
+test('a vif that asks for VLANs on a bridge that does not filter them is not connected, and is told why', async () => {
+  await world.start();
+  await world.host.createGuest(5, [{ bridge: 'br0', vlan: '10p/20' }, { bridge: 'br0' }]);
+  await world.connected(5, 1);
+  await world.until(5, 0, 'hotplug-status', 'error');
+  expect(await world.node(5, 0, 'hotplug-error')).toMatch(
+    /^bridge "br0" does not filter VLANs, so vlan 10p\/20 cannot be kept apart/,
+  );
+  const { msg } = await world.agent.saw(({ msg: text }) => text.includes('does not filter VLANs'));
+  expect(msg).toContain('ip link set br0 type bridge vlan_filtering 1');
+  expect(showLink('vif5.0')?.master).toBeUndefined();
+});

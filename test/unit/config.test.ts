@@ -9,15 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { editDistance } from '../../src/config/check.js';
 import { LiveConfig } from '../../src/config/live.js';
 import { loadConfig, parseConfig } from '../../src/config/load.js';
-import {
-  configOf,
-  DEFAULTS,
-  type Place,
-  type Setting,
-  TABLES,
-  type Table,
-  VIF_DEFAULTS,
-} from '../../src/config/schema.js';
+import { configOf, DEFAULTS, type Setting, TABLES, type Table, VIF_DEFAULTS } from '../../src/config/schema.js';
 import { effectiveText, sampleText } from '../../src/config/text.js';
 
 let dir: string;

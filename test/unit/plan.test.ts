@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { type Config, DEFAULTS } from '../../src/config/schema.js';
+import { NO_VLANS } from '../../src/network/bridge-vlan.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { describeStep, isOwnLink, type Observed, planBridge } from '../../src/vif/plan.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
+import { parseVlans } from '../../src/vif/vlan.js';
 
 const nodes = {
   frontend: '/local/domain/5/device/vif/0',
@@ -28,6 +30,7 @@ const fresh: Link = {
   kind: '',
   alias: '',
   port: undefined,
+  vlanFiltering: false,
   parentDev: 'vif-5-0',
   addrGenMode: 0,
 };
@@ -40,6 +43,7 @@ const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
     bridge,
     addresses: [],
     features: new Set(['tx-scatter-gather']),
+    vlans: NO_VLANS,
     ...seen,
   }).map(describeStep);
 
@@ -54,7 +58,13 @@ test('a fresh vif: checksum offload off, port of the bridge, and up last', () =>
 test('the port is set before the link is up, and only what was asked for', () => {
   const want = wanted({}, { vif: { isolated: true, priority: 7 }, rules: [] });
   const steps = (link: Partial<Link>) =>
-    planBridge(want, { link: { ...attached, ...link }, bridge, addresses: [], features: new Set() }).map(describeStep);
+    planBridge(want, {
+      link: { ...attached, ...link },
+      bridge,
+      addresses: [],
+      vlans: NO_VLANS,
+      features: new Set(),
+    }).map(describeStep);
   expect(steps({ up: false, master: 0 })).toEqual(['master=3', 'isolated=true priority=7', 'up=true']);
   expect(steps({ port: { isolated: false, learning: false, priority: 7 } })).toEqual(['isolated=true']);
   expect(steps({ port: { isolated: true, learning: false, priority: 7 } })).toEqual([]);
@@ -63,6 +73,24 @@ test('the port is set before the link is up, and only what was asked for', () =>
     'master=3',
     'isolated=true priority=7',
   ]);
+});
+
+test('the VLANs are set before the link is up, and again when they are others', () => {
+  const want = wanted({ vlan: '10p/20' });
+  const steps = (link: Partial<Link>, vlan: string) =>
+    planBridge(want, {
+      link: { ...attached, ...link },
+      bridge,
+      addresses: [],
+      vlans: parseVlans(vlan) ?? NO_VLANS,
+      features: new Set(),
+    }).map(describeStep);
+  expect(steps({ up: false, master: 0 }, '')).toEqual(['master=3', 'vlan=10p/20', 'up=true']);
+  expect(steps({}, '1')).toEqual(['vlan=10p/20']);
+  expect(steps({}, '10p/20')).toEqual([]);
+  expect(steps({}, '10u/20')).toEqual(['vlan=10p/20']);
+  // Those of a port of another bridge go with it.
+  expect(steps({ master: 99 }, '10p/20')).toEqual(['master=3', 'vlan=10p/20']);
 });
 
 test('an attached vif needs nothing', () => expect(plan({})).toEqual([]));
