@@ -23,6 +23,7 @@ export const RTM_GETADDR = 22;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
@@ -61,6 +62,8 @@ export interface Link {
   readonly master: number;
   /** `bridge`, `veth`, `vlan` ...; empty for hardware and for xen-netback. */
   readonly kind: string;
+  /** ifindex of the link below, as of a VLAN's; 0 for none. */
+  readonly lower: number;
   /** Of a bridge. */
   readonly vlanFiltering: boolean;
   readonly alias: string;
@@ -154,6 +157,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,
     master: attributeU32(attributes, IFLA_MASTER) ?? 0,
     kind,
+    lower: attributeU32(attributes, IFLA_LINK) ?? 0,
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
     vlanFiltering:
       kind === 'bridge' && parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE).get(IFLA_BR_VLAN_FILTERING)?.[0] === 1,

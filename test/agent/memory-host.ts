@@ -60,6 +60,7 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
       kind: '',
       alias: '',
       port: undefined,
+      lower: 0,
       vlanFiltering: false,
     };
     this.links.set(ifindex, { ...link, parentDev: '', addrGenMode: 0, ...more, ifindex });

@@ -269,6 +269,12 @@ describe('the sample file', () => {
   });
 });
 
+test('every configuration in the README is a good one', async () => {
+  const blocks = [...(await readFile('README.md', 'utf8')).matchAll(/^```toml\n([^`]*)```/gm)];
+  expect(blocks.length).toBeGreaterThan(1);
+  for (const [, text = ''] of blocks) expect((await parseConfig('README', text)).faults).toEqual([]);
+});
+
 describe('reading again', () => {
   const start = async (text: string) => {
     const lines: { level: number; msg: string }[] = [];

@@ -30,6 +30,7 @@ const fresh: Link = {
   kind: '',
   alias: '',
   port: undefined,
+  lower: 0,
   vlanFiltering: false,
   parentDev: 'vif-5-0',
   addrGenMode: 0,

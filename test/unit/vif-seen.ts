@@ -19,6 +19,7 @@ export const aLink = (ifname: string, more: Partial<Link> = {}): Link => ({
   kind: '',
   alias: '',
   port: undefined,
+  lower: 0,
   vlanFiltering: false,
   parentDev: '',
   addrGenMode: 1,
