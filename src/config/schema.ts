@@ -2,7 +2,8 @@
  * Every setting there is: its type, unit, default and meaning. The one source of the typed Config, of validation, of
  * `vifd config show` and of the sample file. Pure.
  */
-import { parseIfname, parseMtu } from '../vif/backend.js';
+import { parsePrefix } from '../network/prefix.js';
+import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
 import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
 import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
@@ -67,6 +68,28 @@ const VIF = {
     example: '10p/20-29',
     about:
       'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it the port has what the bridge gives it, VLAN 1.',
+  }),
+  guard: setting({
+    ...oneOf('auto', 'off', 'mac', 'ip'),
+    default: 'auto',
+    about:
+      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to the addresses in dom0\'s ip=;\nboth let it neither answer DHCP nor be a router. "auto": "ip" where dom0 gives ip=, else "off".',
+  }),
+  guard_macs: optional({
+    ...oneOrMore(text('a MAC address', parseMac)),
+    example: '00:00:5e:00:01:01',
+    about: "Further MAC addresses that a guarded guest may use, such as a firewall's of CARP or VRRP.",
+  }),
+  guard_ip: optional({
+    ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
+    example: ['192.0.2.7', '2001:db8:7::/64'],
+    about: "The guest's addresses for guard, instead of those in dom0's ip=.",
+  }),
+  allow_dhcp: setting({ ...yesOrNo, default: false, about: 'Whether a guarded guest may answer DHCP.' }),
+  allow_router: setting({
+    ...yesOrNo,
+    default: false,
+    about: 'Whether a guarded guest may send IPv6 router advertisements and redirects.',
   }),
   isolated: optional({
     ...yesOrNo,

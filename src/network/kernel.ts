@@ -10,7 +10,9 @@ import {
   parseFamilyId,
   parseWantedFeatures,
 } from './ethtool.js';
+import type { Guard } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
+import { Nftables } from './nftables.js';
 import {
   describeChange,
   encodeDeleteAddress,
@@ -39,6 +41,12 @@ export interface KernelNetwork {
   setLink(link: LinkName, change: LinkChange): Promise<void>;
   /** Of a link that is a port of a bridge. */
   setPort(link: LinkName, port: PortSettings): Promise<void>;
+  /** The chain that guards the interface of this name, there or not, as it was at most `maxAgeMs` ago. */
+  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined>;
+  /** Rejects with AttachError. */
+  setGuard(ifname: string, guard: Guard | undefined): Promise<void>;
+  /** All names that are guarded. */
+  listGuarded(): Promise<string[]>;
   /** None for a link that is no port of a bridge. */
   getVlans(link: LinkName): Promise<PortVlans>;
   /** These and no others; what the port has already stays without a gap. */
@@ -56,6 +64,7 @@ export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
 export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
+  private readonly nftables = new Nftables();
   private ethtoolFamily: Promise<number> | undefined;
 
   /**
@@ -95,6 +104,18 @@ export class Kernel implements KernelNetwork {
 
   async setPort({ ifindex, ifname }: LinkName, port: PortSettings): Promise<void> {
     await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
+  }
+
+  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined> {
+    return this.nftables.chainOf(ifname, maxAgeMs);
+  }
+
+  setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
+    return this.nftables.set(ifname, guard);
+  }
+
+  listGuarded(): Promise<string[]> {
+    return this.nftables.names();
   }
 
   async getVlans({ ifindex, ifname }: LinkName): Promise<PortVlans> {

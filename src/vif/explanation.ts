@@ -185,9 +185,9 @@ function describeMissing(step: Step, { bridge }: VifSeen): string {
 }
 
 /** Empty when all is as asked for. */
-export function stepsMissing({ want, link, bridge, addresses, features, vlans }: VifSeen): Step[] {
+export function stepsMissing({ want, link, bridge, addresses, features, vlans, guard }: VifSeen): Step[] {
   if (want === undefined || link === undefined || bridge === undefined || isFailure(bridge)) return [];
-  return planBridge(want, { link, addresses, features: features ?? new Set(), vlans, bridge: bridge.link });
+  return planBridge(want, { link, addresses, features: features ?? new Set(), vlans, guard, bridge: bridge.link });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {

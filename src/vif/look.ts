@@ -44,12 +44,12 @@ export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   ]);
   const [live, liveFault] = attempt(() => parseLive(nodes));
   const [backend, backendFault] = attempt(() => parseBackend(key, nodes));
-  const want = backend === undefined ? undefined : resolveAttachment(backend, config);
+  const [want, wantFault] = attempt(() => backend && resolveAttachment(backend, config));
   return {
     key,
     live,
     backend,
-    nodeFault: liveFault ?? backendFault,
+    nodeFault: liveFault ?? backendFault ?? wantFault,
     kernelError,
     frontend: { state, mtu },
     want,
@@ -58,7 +58,7 @@ export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   };
 }
 
-type KernelSide = Pick<VifSeen, 'link' | 'bridge' | 'vlans' | 'addresses' | 'features' | 'statistics'>;
+type KernelSide = Pick<VifSeen, 'link' | 'bridge' | 'guard' | 'vlans' | 'addresses' | 'features' | 'statistics'>;
 
 async function lookAtKernel(
   { domid, devid }: BackendKey,
@@ -72,6 +72,7 @@ async function lookAtKernel(
   return {
     link,
     bridge: want === undefined ? undefined : await lookAtBridge(want, kernel, links),
+    guard: want === undefined ? undefined : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY),
     vlans: link === undefined || want?.vlans === undefined ? NO_VLANS : await kernel.getVlans(link),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
     features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),

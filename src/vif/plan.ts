@@ -2,6 +2,7 @@
 import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
 import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
 import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
+import type { Guard } from '../network/guard-table.js';
 import {
   ADDR_GEN_MODE_NONE,
   describeChange,
@@ -19,12 +20,15 @@ export interface Observed {
   readonly addresses: readonly LinkAddress[];
   /** Features that are wanted, active or not; undefined: not asked, so any may be. */
   readonly features: ReadonlySet<string> | undefined;
+  /** The chain that guards the interface's name. */
+  readonly guard: string | undefined;
   /** Of the port; read only where any are wanted. */
   readonly vlans: PortVlans;
   readonly bridge: Link;
 }
 
 export type Step =
+  | { readonly do: 'set-guard'; readonly ifname: string; readonly guard: Guard | undefined; readonly required: boolean }
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
   | { readonly do: 'set-port'; readonly link: Link; readonly port: PortSettings }
   /** These and no others. */
@@ -37,6 +41,7 @@ export type Step =
 /**
  * INVARIANTS
  * - Empty when all is as wanted: a second run changes nothing and never flaps the link.
+ * - The guard is in force before the link can carry a frame.
  * - The MTU is set before the link joins the bridge, which else shrinks its own to the smallest port's.
  * - The port's settings and VLANs are in force before the link is up: an isolated guest sends no first packet to its neighbours.
  * - The link goes up last, in a request of its own: kernels before 6.2 set the flags before the master.
@@ -45,6 +50,8 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   const { link } = seen;
   const takeDown = link.up && needsDown(want, link);
   const steps: Step[] = [];
+  if (want.guard?.chain !== seen.guard)
+    steps.push({ do: 'set-guard', ifname: want.ifname, guard: want.guard, required: want.guardRequired });
   if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
   if (link.ifname !== want.ifname) {
     // The alias tells whose interface a custom name is; see isOwnLink.
@@ -102,6 +109,8 @@ export function isOwnLink(want: BridgeAttachment, link: Link): boolean {
 /** One word or two per step, for the log. */
 export function describeStep(step: Step): string {
   switch (step.do) {
+    case 'set-guard':
+      return step.guard === undefined ? 'unguarded' : 'guarded';
     case 'set-link':
       return describeChange(step.change);
     case 'set-port':

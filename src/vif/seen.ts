@@ -23,6 +23,8 @@ export interface VifSeen {
   readonly link: Link | undefined;
   /** Undefined while `want` is. */
   readonly bridge: BridgeSeen | Failure | undefined;
+  /** The chain that guards the interface's name. */
+  readonly guard: string | undefined;
   /** Of the port; read only where any are asked for. */
   readonly vlans: PortVlans;
   readonly addresses: readonly LinkAddress[];

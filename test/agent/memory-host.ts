@@ -9,6 +9,7 @@ import { NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
+import type { Guard } from '../../src/network/guard-table.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -36,6 +37,18 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
     return this.add({ ifname, kind: 'bridge', up: true });
   }
   private readonly vlans = new Map<number, PortVlans>();
+  readonly guards = new Map<string, string>();
+  async getGuard(ifname: string): Promise<string | undefined> {
+    return this.guards.get(ifname);
+  }
+  async setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
+    await this.step();
+    if (guard === undefined) this.guards.delete(ifname);
+    else this.guards.set(ifname, guard.chain);
+  }
+  async listGuarded(): Promise<string[]> {
+    return [...this.guards.keys()];
+  }
   async getVlans({ ifindex }: Link): Promise<PortVlans> {
     await this.step(ifindex);
     return this.vlans.get(ifindex) ?? NO_VLANS;

@@ -17,6 +17,7 @@ const PURE = [
   'vif/backend.ts',
   'vif/pattern.ts',
   'vif/policy.ts',
+  'vif/guard.ts',
   'vif/vlan.ts',
   'vif/rules.ts',
   'vif/plan.ts',
@@ -35,13 +36,15 @@ const PURE = [
   'network/ip-link.ts',
   'network/attributes.ts',
   'network/bridge-port.ts',
+  'network/guard-table.ts',
+  'network/prefix.ts',
   'network/bridge-vlan.ts',
   'network/rtnetlink.ts',
   'network/ethtool.ts',
   'simulator/nic.ts',
 ];
-/** isIP() is a function of its argument. */
-const PURE_PACKAGES = ['node:net'];
+/** isIP() and hashes are functions of their arguments. */
+const PURE_PACKAGES = ['node:net', 'node:crypto'];
 
 const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
 const source = (file: string) => readFileSync(join('src', file), 'utf8');

@@ -245,7 +245,10 @@ describe('the sample file', () => {
 
   test('gives every setting, and each its default', async () => {
     const values = await given(sampleText());
-    expect(configOf(values)).toEqual({ vif: { qlen: 1000, txChecksum: 'off' }, rules: [] });
+    expect(configOf(values)).toEqual({
+      vif: { qlen: 1000, txChecksum: 'off', guard: 'auto', allowDhcp: false, allowRouter: false },
+      rules: [],
+    });
   });
 
   test('says meaning, type, unit and default of each, in lines of at most 120 columns', () => {

@@ -45,6 +45,7 @@ const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
     addresses: [],
     features: new Set(['tx-scatter-gather']),
     vlans: NO_VLANS,
+    guard: undefined,
     ...seen,
   }).map(describeStep);
 
@@ -64,6 +65,7 @@ test('the port is set before the link is up, and only what was asked for', () =>
       bridge,
       addresses: [],
       vlans: NO_VLANS,
+      guard: undefined,
       features: new Set(),
     }).map(describeStep);
   expect(steps({ up: false, master: 0 })).toEqual(['master=3', 'isolated=true priority=7', 'up=true']);
@@ -84,6 +86,7 @@ test('the VLANs are set before the link is up, and again when they are others', 
       bridge,
       addresses: [],
       vlans: parseVlans(vlan) ?? NO_VLANS,
+      guard: undefined,
       features: new Set(),
     }).map(describeStep);
   expect(steps({ up: false, master: 0 }, '')).toEqual(['master=3', 'vlan=10p/20', 'up=true']);

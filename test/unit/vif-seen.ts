@@ -62,6 +62,7 @@ export function seen(more: Partial<VifSeen> = {}): VifSeen {
     bridge: BRIDGE,
     addresses: [],
     vlans: NO_VLANS,
+    guard: undefined,
     features: new Set(),
     statistics: {
       carrier: true,
