@@ -134,8 +134,8 @@ function configurationPage(program: Command): string {
         ),
       ],
     ],
-    ...Object.entries<Table>(TABLES).map(([name, { about, settings }]): [string, string[]] => [
-      `[${name}]`,
+    ...Object.entries<Table>(TABLES).map(([name, { about, named, settings }]): [string, string[]] => [
+      `[${name}${named ? '.NAME' : ''}]`,
       [roff(about), ...Object.entries(settings).flatMap(([key, one]) => settingItem(key, one))],
     ]),
     ['SEE ALSO', ['vifd(8)']],
@@ -146,7 +146,9 @@ const settingItem = (key: string, { about, type, default: value }: Setting): str
   '.TP',
   bold(key),
   ...roff(about).split('\n'),
-  roff(`${capital(type.expected)}; default ${JSON.stringify(value)}.`),
+  roff(
+    `${capital(type.expected)}; ${value === undefined ? 'not set by default' : `default ${JSON.stringify(value)}`}.`,
+  ),
 ];
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);

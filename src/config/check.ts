@@ -1,19 +1,19 @@
 /** What a parsed TOML file gives, checked against the schema: every value, or every fault with the place of its key. Pure. */
 import { printable } from '../errors.js';
-import { SETTINGS } from './schema.js';
+import { type Place, settingAt, TABLES, type Table, tableAt } from './schema.js';
 
 /** The names that lead to a value, from the root of the file. */
 export type KeyPath = readonly string[];
 
-/** A value that a file gives. */
-export interface Given {
+/** A value that a file gives, and its place in the schema. */
+export interface Given extends Place {
   readonly value: unknown;
   readonly file: string;
   /** Counts from 1; found when it is asked for. */
   readonly line: () => number;
 }
 
-/** What the files give, by full key: `vif.qlen`. */
+/** What the files give, by full key: `vif.qlen`, `rule.firewall.match.mac`. */
 export type GivenValues = ReadonlyMap<string, Given>;
 
 export interface Fault {
@@ -23,28 +23,66 @@ export interface Fault {
 }
 
 export interface Checked {
-  /** By full key, `vif.qlen`; only what the file gives. */
-  readonly values: ReadonlyMap<string, unknown>;
+  readonly values: readonly (Place & { readonly value: unknown })[];
   readonly faults: readonly Fault[];
 }
 
 export function checkFile(root: object): Checked {
-  const values = new Map<string, unknown>();
-  const faults: Fault[] = [];
-  for (const [table, content] of Object.entries(root)) {
-    if (!SETTINGS.some((one) => one.table === table)) faults.push(unknown([table], content));
-    else if (!isTable(content)) faults.push({ path: [table], value: content, expected: `a table, [${table}]` });
-    else for (const [name, value] of Object.entries(content)) checkValue([table, name], value, values, faults);
-  }
-  return { values, faults };
+  const checked = { values: [], faults: [] };
+  for (const [table, content] of Object.entries(root)) checkTable(table, content, checked);
+  return checked;
 }
 
-function checkValue(path: KeyPath, value: unknown, values: Map<string, unknown>, faults: Fault[]): void {
-  const setting = SETTINGS.find(({ table, name }) => table === path[0] && name === path[1]);
-  if (setting === undefined) faults.push(unknown(path, value));
-  else if (!setting.type.accepts(value)) faults.push({ path, value, expected: setting.type.expected });
-  else values.set(setting.key, value);
+interface Found {
+  readonly values: (Place & { readonly value: unknown })[];
+  readonly faults: Fault[];
 }
+
+function checkTable(table: string, content: unknown, found: Found): void {
+  const named = tableAt(table)?.named;
+  if (tableAt(table) === undefined) found.faults.push(unknown([table], content));
+  else if (!isTable(content)) found.faults.push({ path: [table], value: content, expected: tableHead(table) });
+  else if (!named) checkSettings({ table, name: undefined }, content, [table], found);
+  else for (const [name, inner] of Object.entries(content)) checkNamed({ table, name }, inner, found);
+}
+
+/** A name that begins with a digit would lose its place in the order of the file. */
+function checkNamed({ table, name }: { table: string; name: string }, content: unknown, found: Found): void {
+  const path = [table, name];
+  if (!/^[A-Za-z][\w-]{0,63}$/.test(name))
+    found.faults.push({
+      path,
+      value: content,
+      expected: 'a name of letters, digits, "_" and "-" that begins with a letter',
+    });
+  else if (!isTable(content)) found.faults.push({ path, value: content, expected: tableHead(table, name) });
+  else checkSettings({ table, name }, content, path, found);
+}
+
+/** `inner` is the way into tables within: `match.mac` is a setting. */
+function checkSettings(
+  at: Omit<Place, 'setting'>,
+  content: object,
+  path: KeyPath,
+  found: Found,
+  inner: KeyPath = [],
+): void {
+  for (const [word, value] of Object.entries(content)) {
+    const names = [...inner, word];
+    const place = { ...at, setting: names.join('.') };
+    const setting = settingAt(place);
+    const way = [...path, word];
+    if (setting?.type.accepts(value)) found.values.push({ ...place, value });
+    else if (setting !== undefined) found.faults.push({ path: way, value, expected: setting.type.expected });
+    else if (!isPrefix(place)) found.faults.push(unknown(way, value));
+    else if (isTable(value)) checkSettings(at, value, way, found, names);
+    else found.faults.push({ path: way, value, expected: tableHead(...way) });
+  }
+}
+
+const tableHead = (...names: string[]): string => `a table, [${names.join('.')}]`;
+const isPrefix = ({ table, setting }: Place): boolean =>
+  Object.keys(tableAt(table)?.settings ?? {}).some((name) => name.startsWith(`${setting}.`));
 
 function unknown(path: KeyPath, value: unknown): Fault {
   const kind = path.length === 1 && isTable(value) ? 'table' : 'key';
@@ -59,11 +97,16 @@ function unknown(path: KeyPath, value: unknown): Fault {
 function nearest(path: KeyPath, kind: 'table' | 'key'): string {
   const written = path.join('.');
   const last = path.at(-1) ?? '';
-  const known = SETTINGS.map(({ key, table, name }) =>
-    kind === 'table'
-      ? { shown: `[${table}]`, distance: editDistance(written, table) }
-      : { shown: key, distance: Math.min(editDistance(written, key), editDistance(last, name)) },
-  );
+  const tables = Object.entries<Table>(TABLES);
+  const own = tables.filter(([table]) => table === path[0]);
+  const known = (own.length > 0 ? own : tables).flatMap(([table, { named, settings }]) => {
+    const prefix = named ? `${table}.${path[0] === table ? path[1] : 'NAME'}` : table;
+    if (kind === 'table') return [{ shown: `[${prefix}]`, distance: editDistance(written, table) }];
+    return Object.keys(settings).map((name) => {
+      const shown = `${prefix}.${name}`;
+      return { shown, distance: Math.min(editDistance(written, shown), editDistance(last, name)) };
+    });
+  });
   return known.reduce((best, one) => (one.distance < best.distance ? one : best)).shown;
 }
 

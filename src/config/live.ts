@@ -53,9 +53,14 @@ export class LiveConfig {
 
 /** `vif.qlen 1000 -> 500`, for each setting that has changed. */
 function describeChanges(before: Loaded, after: Loaded): string[] {
-  const old = effectiveSettings(before.given);
-  return effectiveSettings(after.given).flatMap(({ key, value }, i) => {
-    const was = JSON.stringify(old[i]?.value);
-    return was === JSON.stringify(value) ? [] : [`${key} ${was} -> ${JSON.stringify(value)}`];
+  const old = valuesByKey(before);
+  const now = valuesByKey(after);
+  const keys = [...new Set([...old.keys(), ...now.keys()])];
+  return keys.flatMap((key) => {
+    const [was, is] = [old.get(key) ?? 'not set', now.get(key) ?? 'not set'];
+    return was === is ? [] : [`${key} ${was} -> ${is}`];
   });
 }
+
+const valuesByKey = ({ given }: Loaded): Map<string, string> =>
+  new Map(effectiveSettings(given).flatMap(({ key, value }) => (value === null ? [] : [[key, JSON.stringify(value)]])));

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, VifdError } from '../errors.js';
 import { checkFile, formatPath, formatValue, type Given, type GivenValues, isTable, type KeyPath } from './check.js';
-import { type Config, configOf } from './schema.js';
+import { type Config, configOf, fullKey } from './schema.js';
 
 /** Where the files are unless one is named. */
 export const CONFIG_DIR = '/etc/xen';
@@ -31,7 +31,7 @@ export async function loadConfig(file: string | undefined, dir = CONFIG_DIR): Pr
   const [first, ...more] = faults;
   if (first !== undefined && more.length === 0) throw first;
   if (first !== undefined) throw new VifdError('ECONFIG', faults.map(({ message }) => message).join('\n'));
-  return { config: configOf(new Map([...given].map(([key, { value }]) => [key, value]))), files, given };
+  return { config: configOf([...given.values()]), files, given };
 }
 
 async function findFiles(dir: string): Promise<string[]> {
@@ -98,7 +98,7 @@ export async function parseConfig(file: string, text: string): Promise<OneFile> 
   const { values, faults } = checkFile(root);
   const line = (path: KeyPath) => lineOf(tryParse, text, path);
   return {
-    given: new Map([...values].map(([key, value]) => [key, { value, file, line: () => line(key.split('.')) }])),
+    given: new Map(values.map((one) => [fullKey(one), { ...one, file, line: () => line(fullKey(one).split('.')) }])),
     faults: faults.map(
       ({ path, value, expected }) => new ConfigError(file, line(path), formatPath(path), formatValue(value), expected),
     ),

@@ -2,99 +2,242 @@
  * Every setting there is: its type, unit, default and meaning. The one source of the typed Config, of validation, of
  * `vifd config show` and of the sample file. Pure.
  */
+import { parsePrefix } from '../network/prefix.js';
+import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
+import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
+import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
+import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
 
-/** What a setting may hold. */
-export interface Type<T> {
-  /** Completes "expected ...". */
-  readonly expected: string;
-  readonly accepts: (value: unknown) => value is T;
-}
-
-export interface Setting<T = unknown> {
-  readonly type: Type<T>;
-  /** Absent: the value has none. */
-  readonly unit?: string;
-  readonly default: NoInfer<T>;
+export interface Setting<T = unknown> extends Typed<T> {
+  /** Undefined: dom0's word counts, or what the kernel has; `example` shows what could be there. */
+  readonly default: NoInfer<T> | undefined;
+  readonly example?: NoInfer<T>;
   /** One sentence for the sample file and the manual. */
   readonly about: string;
 }
 
 export interface Table {
   readonly about: string;
+  /** Such tables have names: `[rule.firewall]`. */
+  readonly named?: true;
+  /** A name with a dot is that of a table within: `match.mac`. */
   readonly settings: Readonly<Record<string, Setting>>;
 }
 
-/** A whole number of some unit. */
-function count(unit: string, min: number, max: number): { type: Type<number>; unit: string } {
-  return {
-    unit,
-    type: {
-      expected: `a whole number of ${unit} from ${min} to ${max}`,
-      accepts: (value): value is number =>
-        typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max,
-    },
-  };
-}
+type WithDefault<T> = Setting<T> & { readonly default: T };
+const setting = <T>(one: Typed<T> & { default: NoInfer<T>; about: string }): WithDefault<T> => one;
+const optional = <T>(one: Typed<T> & { example: NoInfer<T>; about: string }): Setting<T> & { default: undefined } => ({
+  ...one,
+  default: undefined,
+});
 
-function oneOf<const T extends string>(...words: T[]): { type: Type<T> } {
-  return {
-    type: {
-      expected: words.map((word) => `"${word}"`).join(' or '),
-      accepts: (value): value is T => words.includes(value as T),
-    },
-  };
-}
+const ifname = text('an interface name', parseIfname);
+const pattern = (what: string) => oneOrMore(text(`${what}, in which * stands for anything`, parsePattern));
+const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
-const setting = <T>(one: Setting<T>): Setting<T> => one;
+const VIF = {
+  profile: optional({
+    ...oneOf('pf', 'speed'),
+    example: 'pf',
+    about:
+      'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum keep.',
+  }),
+  bridge: optional({ ...ifname, example: 'br_lan', about: 'The bridge, where dom0 names none.' }),
+  mtu: optional({
+    type: {
+      expected: 'a whole number of bytes from 68 to 65517',
+      accepts: (value): value is number => typeof value === 'number' && parseMtu(String(value)) !== undefined,
+    },
+    unit: 'bytes',
+    example: 1500,
+    about: "MTU of the host end and of the guest, where dom0 names none; without it the bridge's.",
+  }),
+  qlen: setting({
+    ...count('packets', 1, 1_000_000),
+    default: 1000,
+    about: 'Transmit queue length of the host end of the vif.',
+  }),
+  tx_checksum: setting({
+    ...oneOf('off', 'keep'),
+    default: 'off',
+    about:
+      'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need;\n"keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
+  }),
+  vlan: optional({
+    ...text(VLANS_RULE, parseVlans),
+    example: '10p/20-29',
+    about:
+      'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it the port has what the bridge gives it, VLAN 1.',
+  }),
+  guard: setting({
+    ...oneOf('auto', 'off', 'mac', 'ip'),
+    default: 'auto',
+    about:
+      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to the addresses in dom0\'s ip=;\nboth let it neither answer DHCP nor be a router. "auto": "ip" where dom0 gives ip=, else "off".',
+  }),
+  guard_macs: optional({
+    ...oneOrMore(text('a MAC address', parseMac)),
+    example: '00:00:5e:00:01:01',
+    about: "Further MAC addresses that a guarded guest may use, such as a firewall's of CARP or VRRP.",
+  }),
+  guard_ip: optional({
+    ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
+    example: ['192.0.2.7', '2001:db8:7::/64'],
+    about: "The guest's addresses for guard, instead of those in dom0's ip=.",
+  }),
+  allow_dhcp: setting({ ...yesOrNo, default: false, about: 'Whether a guarded guest may answer DHCP.' }),
+  allow_router: setting({
+    ...yesOrNo,
+    default: false,
+    about: 'Whether a guarded guest may send IPv6 router advertisements and redirects.',
+  }),
+  isolated: optional({
+    ...yesOrNo,
+    example: true,
+    about: `Whether the port exchanges no packets with other isolated ports. ${KEPT_UNTIL_REPLUGGED}`,
+  }),
+  hairpin: optional({
+    ...yesOrNo,
+    example: false,
+    about: `Whether packets may leave by the port they came from. ${KEPT_UNTIL_REPLUGGED}`,
+  }),
+  learning: optional({
+    ...yesOrNo,
+    example: true,
+    about: `Whether the bridge learns MAC addresses behind the port. ${KEPT_UNTIL_REPLUGGED}`,
+  }),
+  flood: optional({
+    ...yesOrNo,
+    example: true,
+    about: `Whether the port gets packets for unknown MAC addresses. ${KEPT_UNTIL_REPLUGGED}`,
+  }),
+  mcast_flood: optional({
+    ...yesOrNo,
+    example: true,
+    about: `Whether the port gets multicast for which there is no known listener. ${KEPT_UNTIL_REPLUGGED}`,
+  }),
+  priority: optional({ ...number(0, 63), example: 32, about: `Priority of the port in STP. ${KEPT_UNTIL_REPLUGGED}` }),
+} as const;
+
+/** Written by dom0, so they say which vif it is. */
+const MATCH = {
+  'match.bridge': optional({ ...pattern('a bridge'), example: 'br_dmz', about: 'As dom0 named it.' }),
+  'match.mac': optional({ ...pattern('a MAC address'), example: '00:16:3e:aa:*', about: "The guest's." }),
+  'match.ip': optional({
+    ...oneOrMore(text('an address or prefix', parseAddressPattern)),
+    example: '192.0.2.0/24',
+    about: 'One that holds an address of the vif.',
+  }),
+  'match.script': optional({
+    ...pattern("a script's name without its directory"),
+    example: 'vif-bridge',
+    about: 'As dom0 named it.',
+  }),
+  'match.vifname': optional({ ...pattern('an interface name'), example: 'fw-*', about: 'As dom0 named it.' }),
+  'match.type': optional({
+    ...oneOf('vif', 'vif_ioemu'),
+    example: 'vif',
+    about: '"vif_ioemu" has an emulated card beside it.',
+  }),
+  'match.domid': optional({
+    ...oneOrMore(number(0, 32751)),
+    example: 5,
+    about: 'Another one at every start of a guest.',
+  }),
+  'match.devid': optional({ ...oneOrMore(number(0, 65535)), example: 0, about: "The guest's first vif is 0." }),
+} as const;
+
+/** What a rule may say is what [vif] may say. */
+type Optional<S> = { readonly [K in keyof S]: Omit<S[K], 'default'> & { readonly default: undefined } };
+const withoutDefaults = <S extends Record<string, Setting>>(settings: S) =>
+  Object.fromEntries(
+    Object.entries(settings).map(([name, one]) => [
+      name,
+      { ...one, default: undefined, example: one.example ?? one.default },
+    ]),
+  ) as Optional<S>;
 
 export const TABLES = {
   vif: {
-    about: 'Every vif. A change is brought to those that are connected, too.',
-    settings: {
-      qlen: setting({
-        ...count('packets', 1, 1_000_000),
-        default: 1000,
-        about: 'Transmit queue length of the host end of the vif.',
-      }),
-      tx_checksum: setting({
-        ...oneOf('off', 'keep'),
-        default: 'off',
-        about:
-          'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need;\n"keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
-      }),
-    },
+    about: 'Every vif. What dom0 names counts more. A change is brought to those that are connected, too.',
+    settings: VIF,
+  },
+  rule: {
+    about:
+      'Some vifs: those for which all that is given under "match" holds. It counts more than what dom0 names, and a later\nrule more than an earlier one. Every setting of [vif] may stand here.',
+    named: true,
+    settings: { ...MATCH, ...withoutDefaults(VIF) },
   },
 } as const satisfies Record<string, Table>;
 
-/** TOML says tx_checksum where the code says txChecksum. */
-type Camel<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : S;
-type Values<S> = { readonly [K in keyof S & string as Camel<K>]: S[K] extends Setting<infer T> ? T : never };
+/** TOML says tx_checksum and match.mac where the code says txChecksum and matchMac. */
+type Camel<S extends string> = S extends `${infer Head}${'_' | '.'}${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : S;
+type Values<S> = {
+  readonly [K in keyof S & string as Camel<K>]: S[K] extends Setting<infer T>
+    ? S[K] extends { default: undefined }
+      ? T | undefined
+      : T
+    : never;
+};
 
-/** What the agent works by; all of it is checked. */
-export type Config = { readonly [T in keyof typeof TABLES]: Values<(typeof TABLES)[T]['settings']> };
+/** Of a vif; all of it is checked. */
+export type VifSettings = Values<typeof VIF>;
+export type Rule = Partial<Values<typeof MATCH> & VifSettings> & { readonly name: string };
 
-/** A setting with its full name, as a dotted key in TOML: `vif.qlen`. */
-export interface NamedSetting extends Setting {
-  readonly key: string;
+/** What the agent works by: what the files give. */
+export interface Config {
+  readonly vif: Partial<VifSettings>;
+  /** In the order in which they are named first. */
+  readonly rules: readonly Rule[];
+}
+
+/** Without any file. */
+export const DEFAULTS: Config = { vif: {}, rules: [] };
+
+/** What nobody says otherwise: 1000 packets, and no checksum offload. */
+export const VIF_DEFAULTS: VifSettings = Object.fromEntries(
+  Object.entries(VIF).map(([name, one]) => [camel(name), one.default]),
+) as unknown as VifSettings;
+
+/** Where a value belongs: `vif.qlen`, or `rule.firewall.match.mac`. */
+export interface Place {
   readonly table: string;
-  readonly name: string;
+  /** Undefined in a table that has none. */
+  readonly name: string | undefined;
+  /** `qlen`, `match.mac`. */
+  readonly setting: string;
 }
 
-export const SETTINGS: readonly NamedSetting[] = Object.entries<Table>(TABLES).flatMap(([table, { settings }]) =>
-  Object.entries(settings).map(([name, one]) => ({ ...one, key: `${table}.${name}`, table, name })),
-);
+export function tableAt(table: string): Table | undefined {
+  const tables: Readonly<Record<string, Table>> = TABLES;
+  return Object.hasOwn(tables, table) ? tables[table] : undefined;
+}
 
-/** The configuration that these values, by key, make of the defaults. They must have been checked. */
-export function configOf(values: ReadonlyMap<string, unknown>): Config {
-  const config: Record<string, Record<string, unknown>> = {};
-  for (const { key, table, name, default: value } of SETTINGS) {
-    config[table] ??= {};
-    config[table][camel(name)] = values.has(key) ? values.get(key) : value;
+export function settingAt({ table, setting: name }: Place): Setting | undefined {
+  const settings = tableAt(table)?.settings;
+  return settings !== undefined && Object.hasOwn(settings, name) ? settings[name] : undefined;
+}
+
+/** `vif.qlen`, `rule.firewall.match.mac`. */
+export const fullKey = ({ table, name, setting: key }: Place): string =>
+  [table, ...(name === undefined ? [] : [name]), key].join('.');
+
+/** The configuration that these values make. They must have been checked. */
+export function configOf(values: readonly (Place & { readonly value: unknown })[]): Config {
+  const vif: Record<string, unknown> = {};
+  const rules = new Map<string, Record<string, unknown>>();
+  for (const { table, name = '', setting: key, value } of values) {
+    if (table === 'vif') vif[camel(key)] = value;
+    else rules.set(name, { ...(rules.get(name) ?? { name }), [camel(key)]: value });
   }
-  return config as Config;
+  return { vif, rules: [...rules.values()] as unknown as Rule[] };
 }
 
-const camel = (name: string): string => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+/** `tx_checksum` for `txChecksum`. */
+export const tomlName = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
-/** Without any file: 1000 packets, and no checksum offload. */
-export const DEFAULTS: Config = configOf(new Map());
+function camel(name: string): string {
+  return name.replace(/[_.](.)/g, (_, letter: string) => letter.toUpperCase());
+}

@@ -12,6 +12,7 @@ export const NETWORK_CHECKS: readonly Check[] = [
   { code: 'iproute2', judge: judgeIproute },
   { code: 'bridge', judge: judgeBridges },
   { code: 'uplink', judge: judgeUplinks },
+  { code: 'vlan', judge: judgeVlans },
   { code: 'mtu', judge: judgeMtus },
   { code: 'br-netfilter', judge: judgeBridgeFilter },
   { code: 'networkmanager', judge: judgeNetworkManager },
@@ -79,6 +80,24 @@ function judgeUplinks(machine: Machine): Judgement[] {
         `if they are to reach further: ip link set NIC master ${link.ifname}`,
       ),
     );
+}
+
+/** The kernel hands a tagged packet to the VLAN device before the bridge sees it; very old ones did the opposite. */
+function judgeVlans({ links }: Machine): Judgement[] {
+  return links
+    .filter(({ kind }) => kind === 'vlan')
+    .flatMap((vlan) => {
+      const card = links.find(({ ifindex }) => ifindex === vlan.lower);
+      const bridge = links.find(({ ifindex, kind }) => ifindex === card?.master && kind === 'bridge');
+      if (card === undefined || bridge === undefined) return [];
+      const [name, port, of] = [vlan, card, bridge].map(({ ifname }) => plainWord(ifname));
+      return [
+        warning(
+          `${name} is a VLAN on ${port}, which is a port of ${of}: the packets of this VLAN do not reach the guests of ${of}`,
+          `make the VLAN on the bridge: ip link add link ${of} name NAME type vlan id N, and move the addresses of ${name} there`,
+        ),
+      ];
+    });
 }
 
 function judgeMtus(machine: Machine): Judgement[] {

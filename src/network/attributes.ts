@@ -66,6 +66,13 @@ export function attributeU32(attributes: AttributeMap, type: number): number | u
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, LITTLE_ENDIAN);
 }
 
+/** As attributeU32. */
+export function attributeU16(attributes: AttributeMap, type: number): number | undefined {
+  const bytes = attributes.get(type);
+  if (bytes === undefined || bytes.length < 2) return undefined;
+  return new DataView(bytes.buffer, bytes.byteOffset, 2).getUint16(0, LITTLE_ENDIAN);
+}
+
 /** A string attribute's value without its NUL. */
 export function attributeString(attributes: AttributeMap, type: number): string | undefined {
   const bytes = attributes.get(type);

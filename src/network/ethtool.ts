@@ -1,5 +1,5 @@
 /** Device features over generic netlink (linux/genetlink.h, linux/ethtool_netlink.h). Pure. */
-import { attributeString, eachAttribute, encodeAttributes, LITTLE_ENDIAN, parseAttributes } from './attributes.js';
+import { attributeString, attributeU16, eachAttribute, encodeAttributes, parseAttributes } from './attributes.js';
 
 /** The fixed family through which the others are found. */
 export const GENL_ID_CTRL = 16;
@@ -41,10 +41,7 @@ export const encodeGetFamily = (name: string): Uint8Array =>
 
 /** The family's message type, from the answer to encodeGetFamily. */
 export function parseFamilyId(payload: Uint8Array): number | undefined {
-  const id = parseAttributes(payload.subarray(GENLMSGHDR)).get(CTRL_ATTR_FAMILY_ID);
-  return id === undefined || id.length < 2
-    ? undefined
-    : new DataView(id.buffer, id.byteOffset, 2).getUint16(0, LITTLE_ENDIAN);
+  return attributeU16(parseAttributes(payload.subarray(GENLMSGHDR)), CTRL_ATTR_FAMILY_ID);
 }
 
 export function encodeGetFeatures(ifindex: number): Uint8Array {

@@ -1,5 +1,7 @@
 /** EDGE: what vifd asks of this kernel's network and tells it. Knows interfaces and bridges, nothing of vifs. */
 import { hasCode, NetlinkError } from '../errors.js';
+import { describePort, type PortSettings } from './bridge-port.js';
+import { encodeGetVlans, encodeVlans, NO_VLANS, type PortVlans, parsePortVlans, vlanChange } from './bridge-vlan.js';
 import {
   encodeClearFeatures,
   encodeGetFamily,
@@ -8,21 +10,26 @@ import {
   parseFamilyId,
   parseWantedFeatures,
 } from './ethtool.js';
+import type { Guard } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
+import { Nftables } from './nftables.js';
 import {
   describeChange,
   encodeDeleteAddress,
   encodeGetAddresses,
   encodeGetLink,
   encodeSetLink,
+  encodeSetPort,
   type Link,
   type LinkAddress,
   type LinkChange,
   parseAddress,
   parseLink,
   RTM_DELADDR,
+  RTM_DELLINK,
   RTM_GETADDR,
   RTM_GETLINK,
+  RTM_NEWLINK,
   RTM_SETLINK,
 } from './rtnetlink.js';
 
@@ -32,6 +39,18 @@ export interface KernelNetwork {
   getLink(ifname: string): Promise<Link | undefined>;
   listLinks(): Promise<Link[]>;
   setLink(link: LinkName, change: LinkChange): Promise<void>;
+  /** Of a link that is a port of a bridge. */
+  setPort(link: LinkName, port: PortSettings): Promise<void>;
+  /** The chain that guards the interface of this name, there or not, as it was at most `maxAgeMs` ago. */
+  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined>;
+  /** Rejects with AttachError. */
+  setGuard(ifname: string, guard: Guard | undefined): Promise<void>;
+  /** All names that are guarded. */
+  listGuarded(): Promise<string[]>;
+  /** None for a link that is no port of a bridge. */
+  getVlans(link: LinkName): Promise<PortVlans>;
+  /** These and no others; what the port has already stays without a gap. */
+  setVlans(link: LinkName, vlans: PortVlans): Promise<void>;
   listAddresses(ifindex: number): Promise<LinkAddress[]>;
   deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
   /** The features that are wanted, active or not. */
@@ -45,6 +64,7 @@ export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
 export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
+  private readonly nftables = new Nftables();
   private ethtoolFamily: Promise<number> | undefined;
 
   /**
@@ -80,6 +100,36 @@ export class Kernel implements KernelNetwork {
 
   async setLink({ ifindex, ifname }: LinkName, change: LinkChange): Promise<void> {
     await this.ask(`set ${describeChange(change)} of`, ifname, RTM_SETLINK, encodeSetLink(ifindex, change), 'ack');
+  }
+
+  async setPort({ ifindex, ifname }: LinkName, port: PortSettings): Promise<void> {
+    await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
+  }
+
+  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined> {
+    return this.nftables.chainOf(ifname, maxAgeMs);
+  }
+
+  setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
+    return this.nftables.set(ifname, guard);
+  }
+
+  listGuarded(): Promise<string[]> {
+    return this.nftables.names();
+  }
+
+  async getVlans({ ifindex, ifname }: LinkName): Promise<PortVlans> {
+    const answers = await this.ask('get the VLANs of', ifname, RTM_GETLINK, encodeGetVlans(), 'dump');
+    const ports = answers.map(parsePortVlans).filter((port) => port?.ifindex === ifindex);
+    return ports[0]?.vlans ?? NO_VLANS;
+  }
+
+  async setVlans(link: LinkName, vlans: PortVlans): Promise<void> {
+    const { ifindex, ifname } = link;
+    const { add, remove } = vlanChange(vlans, await this.getVlans(link));
+    if (add.untagged.size > 0) await this.ask('add VLANs to', ifname, RTM_SETLINK, encodeVlans(ifindex, add), 'ack');
+    if (remove.untagged.size > 0)
+      await this.ask('remove VLANs from', ifname, RTM_DELLINK, encodeVlans(ifindex, remove), 'ack');
   }
 
   async listAddresses(ifindex: number): Promise<LinkAddress[]> {

@@ -7,11 +7,11 @@ import {
   type AttributeMap,
   attributeString,
   attributeU32,
-  bytesString,
   encodeAttributes,
   LITTLE_ENDIAN,
   parseAttributes,
 } from './attributes.js';
+import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -23,6 +23,7 @@ export const RTM_GETADDR = 22;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
@@ -32,6 +33,8 @@ const IFLA_EXT_MASK = 29;
 const IFLA_CARRIER = 33;
 const IFLA_PARENT_DEV_NAME = 56;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_BR_VLAN_FILTERING = 7;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
@@ -39,6 +42,7 @@ const RTEXT_FILTER_SKIP_STATS = 8;
 const IFF_UP = 1;
 const AF_INET6 = 10;
 const IFINFOMSG = 16;
+const NONE = new Uint8Array(0);
 const IFADDRMSG = 8;
 
 /** IN6_ADDR_GEN_MODE_NONE: the kernel gives the link no IPv6 address of its own. */
@@ -61,7 +65,13 @@ export interface Link {
   readonly master: number;
   /** `bridge`, `veth`, `vlan` ...; empty for hardware and for xen-netback. */
   readonly kind: string;
+  /** ifindex of the link below, as of a VLAN's; 0 for none. */
+  readonly lower: number;
+  /** Of a bridge. */
+  readonly vlanFiltering: boolean;
   readonly alias: string;
+  /** Undefined when it is no port of a bridge. */
+  readonly port: PortSettings | undefined;
   /** The device behind it, such as `vif-5-0`; empty before Linux 5.14 and for purely virtual links. */
   readonly parentDev: string;
   /** Undefined when the kernel runs without IPv6. */
@@ -129,6 +139,10 @@ export function encodeSetLink(ifindex: number, change: LinkChange): Uint8Array {
   return join(ifinfomsg(ifindex, change.up ? IFF_UP : 0, mask), encodeAttributes(attributes));
 }
 
+/** RTM_NEWLINK for a link that is there and is a port of a bridge: RTM_SETLINK does not look at a port's settings. */
+export const encodeSetPort = (ifindex: number, port: PortSettings): Uint8Array =>
+  join(ifinfomsg(ifindex, 0, 0), encodeAttributes([[IFLA_LINKINFO, encodePortSettings(port)]]));
+
 /** The payload of an RTM_NEWLINK; undefined when it is too short to be one. */
 export function parseLink(payload: Uint8Array): Link | undefined {
   if (payload.length < IFINFOMSG) return undefined;
@@ -136,7 +150,8 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   const attributes = parseAttributes(payload.subarray(IFINFOMSG));
   const carrier = attributes.get(IFLA_CARRIER);
   const linkInfo = attributes.get(IFLA_LINKINFO);
-  const kind = linkInfo === undefined ? undefined : parseAttributes(linkInfo).get(IFLA_INFO_KIND);
+  const info = parseAttributes(linkInfo ?? NONE);
+  const kind = attributeString(info, IFLA_INFO_KIND) ?? '';
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
@@ -146,8 +161,12 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     mtu: attributeU32(attributes, IFLA_MTU) ?? 0,
     txqlen: attributeU32(attributes, IFLA_TXQLEN) ?? 0,
     master: attributeU32(attributes, IFLA_MASTER) ?? 0,
-    kind: kind === undefined ? '' : bytesString(kind),
+    kind,
+    lower: attributeU32(attributes, IFLA_LINK) ?? 0,
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
+    vlanFiltering:
+      kind === 'bridge' && parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE).get(IFLA_BR_VLAN_FILTERING)?.[0] === 1,
+    port: parsePortSettings(info),
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',
     addrGenMode: parseAddrGenMode(attributes),
   };

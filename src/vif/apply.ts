@@ -24,8 +24,16 @@ export async function applySteps(steps: readonly Step[], kernel: KernelNetwork):
 
 async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | undefined> {
   switch (step.do) {
+    case 'set-guard':
+      return setGuard(step, kernel);
     case 'set-link':
       await kernel.setLink(step.link, step.change);
+      return undefined;
+    case 'set-port':
+      await kernel.setPort(step.link, step.port);
+      return undefined;
+    case 'set-vlans':
+      await kernel.setVlans(step.link, step.vlans);
       return undefined;
     case 'set-mtu':
       return setMtu(step, kernel);
@@ -37,6 +45,19 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
       return undefined;
     default:
       return step satisfies never;
+  }
+}
+
+async function setGuard(
+  { ifname, guard, required }: Extract<Step, { do: 'set-guard' }>,
+  kernel: KernelNetwork,
+): Promise<string | undefined> {
+  try {
+    await kernel.setGuard(ifname, guard);
+    return undefined;
+  } catch (error) {
+    if (required || !hasCode(error, 'ENONFT')) throw error;
+    return `${ifname} is not held to the addresses in dom0's ip=: ${(error as Error).message}; install nftables, or set guard = "off"`;
   }
 }
 

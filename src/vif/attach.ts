@@ -1,5 +1,6 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
 import { hasCode } from '../errors.js';
+import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
 import { findBridge, findLink } from './observe.js';
@@ -15,6 +16,9 @@ export interface Attached {
   readonly steps: readonly Step[];
   readonly warnings: readonly string[];
 }
+
+/** Others may have flushed all rules; one look serves all vifs of a scan. */
+const GUARD_MAX_AGE_MS = 5_000;
 
 /** What the caller knows already, to spare the kernel a question. */
 export interface Known {
@@ -36,14 +40,16 @@ export async function attach(want: Attachment, kernel: KernelNetwork, known: Kno
 }
 
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
-  const [link, bridge] = await Promise.all([findLink(want, kernel, known.overdue), findBridge(want.bridge, kernel)]);
+  const [link, bridge] = await Promise.all([findLink(want, kernel, known.overdue), findBridge(want, kernel)]);
   if (link === undefined) return undefined;
-  const [addresses, features] = await Promise.all([
+  const [guard, addresses, features, vlans] = await Promise.all([
+    kernel.getGuard(want.ifname, known.fresh || want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
+    want.vlans === undefined ? NO_VLANS : kernel.getVlans(link),
   ]);
   const { done, warnings } = await applySteps(
-    planBridge(want, { link, addresses, features, bridge: bridge.link }),
+    planBridge(want, { link, guard, addresses, features, vlans, bridge: bridge.link }),
     kernel,
   );
   if (bridge.warning !== undefined) warnings.push(bridge.warning);

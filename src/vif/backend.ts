@@ -5,6 +5,7 @@
 import { isIP, isIPv4 } from 'node:net';
 import { NodeError } from '../errors.js';
 import { type BackendKey, frontendDir, parseDevid, parseId } from '../xenstore/paths.js';
+import { parseVlans, VLANS_RULE } from './vlan.js';
 
 /** An interface name that the kernel accepts (dev_valid_name) and that is no pattern. */
 export type Ifname = string & { readonly brand: 'Ifname' };
@@ -40,6 +41,7 @@ export interface VifBackend {
   readonly mtu: number | undefined;
   /** Addresses or prefixes, IPv4 and IPv6. */
   readonly ip: readonly string[];
+  /** As parseVlans reads it. */
   readonly vlan: string | undefined;
   /** netback's own rate limit: bytes in every so many microseconds. */
   readonly rate: { readonly bytes: number; readonly usec: number } | undefined;
@@ -118,7 +120,7 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     gatewaydev: unused('gatewaydev', parseIfname, IFNAME_RULE),
     mtu: maybe('mtu', parseMtu, 'a number of bytes from 68 to 65517'),
     ip: unused('ip', parseAddresses, 'IPv4 or IPv6 addresses or prefixes, separated by spaces') ?? [],
-    vlan: unused('vlan', parseVlan, 'a list such as 10p/20/30-40'),
+    vlan: maybe('vlan', (text) => parseVlans(text) && text, VLANS_RULE),
     rate: unused('rate', parseRate, '<bytes>,<microseconds>'),
     complaints,
   };
@@ -192,11 +194,6 @@ function isAddressOrPrefix(word: string): boolean {
   const [address = '', prefix, ...rest] = word.split('/');
   if (isIP(address) === 0 || address.includes('%') || rest.length > 0) return false;
   return prefix === undefined || parseId(prefix, isIPv4(address) ? 33 : 129) !== undefined;
-}
-
-/** Only the characters of xl's grammar; what they mean is a matter of the VLAN mode. */
-function parseVlan(text: string): string | undefined {
-  return /^[0-9pu/,-]{1,1024}$/.test(text) ? text : undefined;
 }
 
 function parseRate(text: string): { bytes: number; usec: number } | undefined {

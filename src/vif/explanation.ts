@@ -2,6 +2,7 @@
  * The way of one vif from dom0's write to the guest's carrier, station by station. Pure: each judges what was seen at one
  * time. The first that is not as it should be is the reason why the guest has no network; what is behind it follows from it.
  */
+import { tomlName } from '../config/schema.js';
 import { printable } from '../errors.js';
 import { describeChange } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
@@ -43,6 +44,7 @@ const VIF_LINE = "correct the guest's vif line in dom0, then xl network-detach a
 export const STATIONS: readonly Station[] = [
   { name: 'dom0', judge: judgeDirectory },
   { name: 'nodes', judge: judgeNodes },
+  { name: 'settings', judge: judgeSettings },
   { name: 'online', judge: judgeOnline },
   { name: 'netback', judge: judgeNetback },
   { name: 'interface', judge: judgeInterface },
@@ -89,6 +91,19 @@ function judgeNodes({ nodeFault, backend }: VifSeen): Judgement {
   if (complaints.length > 0) return note(complaints.join('; '), "correct the guest's vif line in dom0");
   const { mac, bridge, type } = backend ?? {};
   return ok(`every node is valid: type ${type}, mac ${mac ?? '(none)'}, bridge ${bridge ?? '(none)'}`);
+}
+
+/** Whose word counts for what is not a default. */
+function judgeSettings({ want, backend }: VifSeen): Judgement {
+  const { settings, origins = new Map<string, string>() } = want?.policy ?? {};
+  const values: Readonly<Record<string, unknown>> = { ...settings };
+  const said = [...origins].map(([name, origin]) => `${tomlName(name)} = ${JSON.stringify(values[name])} of ${origin}`);
+  const overruled = (['bridge', 'mtu', 'vlan'] as const).filter(
+    (name) => backend?.[name] !== undefined && backend[name] !== values[name],
+  );
+  if (overruled.length === 0) return ok(said.length === 0 ? 'all settings have their defaults' : said.join(', '));
+  const dom0 = overruled.map((name) => `${name} ${backend?.[name]}`).join(' and ');
+  return note(`${said.join(', ')}; dom0 named ${dom0}`, 'a rule counts more than dom0: vifd config show');
 }
 
 function judgeOnline({ live, around }: VifSeen): Judgement {
@@ -170,9 +185,9 @@ function describeMissing(step: Step, { bridge }: VifSeen): string {
 }
 
 /** Empty when all is as asked for. */
-export function stepsMissing({ want, link, bridge, addresses, features }: VifSeen): Step[] {
+export function stepsMissing({ want, link, bridge, addresses, features, vlans, guard }: VifSeen): Step[] {
   if (want === undefined || link === undefined || bridge === undefined || isFailure(bridge)) return [];
-  return planBridge(want, { link, addresses, features: features ?? new Set(), bridge: bridge.link });
+  return planBridge(want, { link, addresses, features: features ?? new Set(), vlans, guard, bridge: bridge.link });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {

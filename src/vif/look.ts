@@ -1,6 +1,7 @@
 /** EDGE: looks at one vif, in xenstore and in the kernel; changes nothing. */
 import type { Config } from '../config/schema.js';
 import { AttachError, NetlinkError, NodeError } from '../errors.js';
+import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
@@ -43,12 +44,12 @@ export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   ]);
   const [live, liveFault] = attempt(() => parseLive(nodes));
   const [backend, backendFault] = attempt(() => parseBackend(key, nodes));
-  const want = backend === undefined ? undefined : resolveAttachment(backend, config);
+  const [want, wantFault] = attempt(() => backend && resolveAttachment(backend, config));
   return {
     key,
     live,
     backend,
-    nodeFault: liveFault ?? backendFault,
+    nodeFault: liveFault ?? backendFault ?? wantFault,
     kernelError,
     frontend: { state, mtu },
     want,
@@ -57,7 +58,7 @@ export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   };
 }
 
-type KernelSide = Pick<VifSeen, 'link' | 'bridge' | 'addresses' | 'features' | 'statistics'>;
+type KernelSide = Pick<VifSeen, 'link' | 'bridge' | 'guard' | 'vlans' | 'addresses' | 'features' | 'statistics'>;
 
 async function lookAtKernel(
   { domid, devid }: BackendKey,
@@ -71,6 +72,8 @@ async function lookAtKernel(
   return {
     link,
     bridge: want === undefined ? undefined : await lookAtBridge(want, kernel, links),
+    guard: want === undefined ? undefined : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY),
+    vlans: link === undefined || want?.vlans === undefined ? NO_VLANS : await kernel.getVlans(link),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
     features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
@@ -78,12 +81,12 @@ async function lookAtKernel(
 }
 
 async function lookAtBridge(
-  { bridge }: Attachment,
+  want: Attachment,
   kernel: KernelNetwork,
   links: readonly Link[],
 ): Promise<BridgeSeen | Failure> {
   try {
-    const found = await findBridge(bridge, kernel);
+    const found = await findBridge(want, kernel);
     const ports = links.filter(({ master }) => master === found.link.ifindex);
     return { ...found, ports };
   } catch (error) {

@@ -5,6 +5,7 @@ import type { Link } from '../network/rtnetlink.js';
 import type { Ifname } from './backend.js';
 import { isOwnLink } from './plan.js';
 import { type BridgeAttachment, oldBridgeName } from './policy.js';
+import { formatVlans } from './vlan.js';
 
 /**
  * The vif's interface, under its own name or still under netback's; undefined while there is none. `everywhere` also finds
@@ -29,8 +30,20 @@ export interface FoundBridge {
   readonly warning?: string;
 }
 
+/** The bridge of a vif, which must be able to do what is asked of its port. Rejects with AttachError. */
+export async function findBridge(want: BridgeAttachment, kernel: KernelNetwork): Promise<FoundBridge> {
+  const found = await findByName(want.bridge, kernel);
+  if (want.vlans === undefined || found.link.vlanFiltering) return found;
+  const { ifname } = found.link;
+  throw new AttachError(
+    'ENOVLANFILTER',
+    `bridge "${ifname}" does not filter VLANs, so vlan ${formatVlans(want.vlans)} cannot be kept apart`,
+    `ip link set ${ifname} type bridge vlan_filtering 1; its ports are in VLAN 1 then: give the card in it what the guests need, such as bridge vlan add dev eth0 vid 10`,
+  );
+}
+
 /** vif-bridge's rule: the bridge named; for `xenbrN` that does not exist `ethN` if that is one; else the first there is. */
-export async function findBridge(name: Ifname | undefined, kernel: KernelNetwork): Promise<FoundBridge> {
+async function findByName(name: Ifname | undefined, kernel: KernelNetwork): Promise<FoundBridge> {
   if (name === undefined) return firstBridge(kernel);
   const link = await kernel.getLink(name);
   if (link?.kind === 'bridge') return { link };

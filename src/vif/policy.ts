@@ -1,6 +1,13 @@
 /** What is wanted for a vif: what dom0 wrote, completed by the configuration. Pure. */
-import type { Config } from '../config/schema.js';
-import { type Ifname, kernelName, type VifBackend } from './backend.js';
+import type { Config, VifSettings } from '../config/schema.js';
+import { NodeError } from '../errors.js';
+import type { PortSettings } from '../network/bridge-port.js';
+import type { PortVlans } from '../network/bridge-vlan.js';
+import type { Guard } from '../network/guard-table.js';
+import { type Ifname, kernelName, type MacAddress, type VifBackend } from './backend.js';
+import { checkGuardedName, guardOf } from './guard.js';
+import { type Policy, resolvePolicy } from './rules.js';
+import { parseVlans } from './vlan.js';
 
 /** A vif as a port of a Linux bridge. */
 export interface BridgeAttachment {
@@ -16,9 +23,19 @@ export interface BridgeAttachment {
   /** Packets. */
   readonly txqlen: number;
   readonly clearTxChecksum: boolean;
+  /** Undefined: the guest may send what it likes. */
+  readonly guard: Guard | undefined;
+  /** Without it the vif is not connected. */
+  readonly guardRequired: boolean;
+  /** Undefined: what the bridge gives its ports. */
+  readonly vlans: PortVlans | undefined;
+  /** What is not named stays as it is. */
+  readonly port: PortSettings;
   readonly address: string;
   /** `vif-5-0`: the device that must stand behind the interface. */
   readonly parentDev: string;
+  /** What this was made of. For people. */
+  readonly policy: Policy;
 }
 
 export type Attachment = BridgeAttachment;
@@ -26,24 +43,51 @@ export type Attachment = BridgeAttachment;
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
 const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 
-/**
- * The names `vif-bridge_qlen` and `vif-bridge_TxOff` in a guest's configuration mean what they say: dom0 asked for it, so
- * the vif has it whatever the configuration is.
- */
+/** Throws NodeError for what dom0 wrote and the configuration cannot go with. */
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
   const name = kernelName(backend);
-  const script = backend.script.slice(backend.script.lastIndexOf('/') + 1);
+  const policy = resolvePolicy(backend, config);
+  const { settings } = policy;
   return {
     mode: 'bridge',
     kernelName: name,
     ifname: backend.vifname ?? name,
-    bridge: backend.bridge,
-    mtu: backend.mtu,
-    txqlen: script === 'vif-bridge_qlen' ? 1000 : config.vif.qlen,
-    clearTxChecksum: script === 'vif-bridge_TxOff' || config.vif.txChecksum === 'off',
+    bridge: settings.bridge as Ifname | undefined,
+    mtu: settings.mtu,
+    txqlen: settings.qlen,
+    clearTxChecksum: settings.txChecksum === 'off',
+    guard: guardFor(backend, settings),
+    guardRequired: settings.guard !== 'auto',
+    vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
+    port: portSettings(settings),
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
+    policy,
   };
+}
+
+/** Throws NodeError when it is asked for and cannot be. */
+function guardFor(backend: VifBackend, settings: VifSettings): Guard | undefined {
+  const { guard, guardMacs = [], guardIp = backend.ip, vlan } = settings;
+  const ip = typeof guardIp === 'string' ? [guardIp] : guardIp;
+  const mode = guard === 'auto' ? (ip.length > 0 ? 'ip' : 'off') : guard;
+  if (mode === 'off') return undefined;
+  if (mode === 'ip' && ip.length === 0)
+    throw new NodeError('ip', undefined, 'the addresses to which guard = "ip" holds the guest');
+  if (backend.mac === undefined) throw new NodeError('mac', undefined, 'a MAC address, since the vif is guarded');
+  checkGuardedName(backend.vifname ?? kernelName(backend));
+  return guardOf({
+    macs: [backend.mac, ...[guardMacs].flat().map((mac) => mac.toLowerCase() as MacAddress)],
+    ip: mode === 'ip' ? ip : undefined,
+    allowDhcp: settings.allowDhcp,
+    allowRouter: settings.allowRouter,
+    allowTags: vlan !== undefined,
+  });
+}
+
+function portSettings({ isolated, hairpin, learning, flood, mcastFlood, priority }: VifSettings): PortSettings {
+  const all = { isolated, hairpin, learning, flood, mcastFlood, priority };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
 /** `ethN` for `xenbrN`: xend renamed cards so, and vif-bridge still accepts it where there is no such bridge. */

@@ -44,6 +44,7 @@ export class Reconciler {
     const lanes = new Lanes(atOnce);
     const all = new Set([...listed, ...this.vifs.keys()]);
     await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
+    await this.dropStaleGuards();
   }
 
   /**
@@ -125,11 +126,24 @@ export class Reconciler {
     const vif = this.vifs.get(text) ?? this.newVif(parseKeyText(text));
     this.vifs.set(text, vif);
     const next = await vif.look();
-    if (next === 'forget') this.forget(text, vif);
+    if (next === 'forget') await this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
     const current = this.vifs.get(text);
     if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
     return vif.settleMs;
+  }
+
+  /** Of vifs that are gone, with this agent or before it. Those of an interface that is there stay: it may be in use. */
+  private async dropStaleGuards(): Promise<void> {
+    const { kernel, log } = this.io;
+    const isStale = (ifname: string) => ![...this.vifs.values()].some((vif) => vif.wants(ifname));
+    for (const ifname of (await kernel.listGuarded()).filter(isStale)) {
+      try {
+        if ((await kernel.getLink(ifname)) === undefined && isStale(ifname)) await kernel.setGuard(ifname, undefined);
+      } catch (error) {
+        log.warn(`the guard of ${ifname}, which is gone, stays for now: ${(error as Error).message}`);
+      }
+    }
   }
 
   private tell(text: KeyText, vif: Vif | undefined): void {
@@ -153,9 +167,10 @@ export class Reconciler {
     return new Vif(key, this.io, guest, ifname);
   }
 
-  private forget(text: KeyText, vif: Vif): void {
+  private async forget(text: KeyText, vif: Vif): Promise<void> {
     if (this.vifs.get(text) === vif) this.vifs.delete(text);
     if (this.count(vif.key.domid) === 0) this.changedAt.delete(vif.key.domid);
+    await this.dropStaleGuards();
   }
 
   /** How many vifs of this guest are such. */

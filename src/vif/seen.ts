@@ -1,4 +1,5 @@
 /** All that can be seen of one vif in xenstore and in the kernel at one time: what `status`, `explain` and `doctor` judge. Pure. */
+import type { PortVlans } from '../network/bridge-vlan.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { Link, LinkAddress } from '../network/rtnetlink.js';
 import type { BackendKey } from '../xenstore/paths.js';
@@ -22,6 +23,10 @@ export interface VifSeen {
   readonly link: Link | undefined;
   /** Undefined while `want` is. */
   readonly bridge: BridgeSeen | Failure | undefined;
+  /** The chain that guards the interface's name. */
+  readonly guard: string | undefined;
+  /** Of the port; read only where any are asked for. */
+  readonly vlans: PortVlans;
   readonly addresses: readonly LinkAddress[];
   /** Features that are wanted; undefined: could not be asked. */
   readonly features: ReadonlySet<string> | undefined;

@@ -129,6 +129,10 @@ export class Vif {
     return this.phase === 'failed' && mayServe(this.want.bridge, ifname);
   }
 
+  wants(ifname: string): boolean {
+    return this.want?.ifname === ifname;
+  }
+
   /** Does whatever there is to do now. Never rejects. */
   async look(): Promise<Next> {
     try {

@@ -7,6 +7,9 @@ import { afterEach, vi } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
 import { NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
+import type { PortSettings } from '../../src/network/bridge-port.js';
+import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
+import type { Guard } from '../../src/network/guard-table.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -33,9 +36,46 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
   addBridge(ifname: string): number {
     return this.add({ ifname, kind: 'bridge', up: true });
   }
+  private readonly vlans = new Map<number, PortVlans>();
+  readonly guards = new Map<string, string>();
+  async getGuard(ifname: string): Promise<string | undefined> {
+    return this.guards.get(ifname);
+  }
+  async setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
+    await this.step();
+    if (guard === undefined) this.guards.delete(ifname);
+    else this.guards.set(ifname, guard.chain);
+  }
+  async listGuarded(): Promise<string[]> {
+    return [...this.guards.keys()];
+  }
+  async getVlans({ ifindex }: Link): Promise<PortVlans> {
+    await this.step(ifindex);
+    return this.vlans.get(ifindex) ?? NO_VLANS;
+  }
+  async setVlans({ ifindex }: Link, vlans: PortVlans): Promise<void> {
+    await this.step(ifindex);
+    this.vlans.set(ifindex, vlans);
+  }
+  async setPort({ ifindex }: Link, port: PortSettings): Promise<void> {
+    await this.step(ifindex);
+    const link = this.links.get(ifindex) as Link;
+    this.links.set(ifindex, { ...link, port: { ...link.port, ...port } });
+  }
   private add(more: Partial<Link> & { ifname: string }): number {
     const ifindex = this.nextIndex++;
-    const link = { up: false, address: 'fe:ff:ff:ff:ff:ff', mtu: 1500, txqlen: 1000, master: 0, kind: '', alias: '' };
+    const link = {
+      up: false,
+      address: 'fe:ff:ff:ff:ff:ff',
+      mtu: 1500,
+      txqlen: 1000,
+      master: 0,
+      kind: '',
+      alias: '',
+      port: undefined,
+      lower: 0,
+      vlanFiltering: false,
+    };
     this.links.set(ifindex, { ...link, parentDev: '', addrGenMode: 0, ...more, ifindex });
     this.onChange(more.ifname);
     return ifindex;

@@ -62,7 +62,7 @@ export class ReplayedHost {
     const { links } = this.kernel;
     if (change === 'gone') links.delete(link.ifindex);
     else if (link.kind === 'bridge' || !links.has(link.ifindex))
-      links.set(link.ifindex, { alias: '', addrGenMode: 0, ...link });
+      links.set(link.ifindex, { alias: '', addrGenMode: 0, lower: 0, vlanFiltering: false, port: undefined, ...link });
     this.reconciler.onLinkEvent(link.ifname);
   }
 }

@@ -50,6 +50,36 @@ describe('links', () => {
     expect(new Set(names)).toEqual(new Set(['lo', ...Array.from({ length: 40 }, (_, i) => `br${i}`)]));
   });
 
+  test('the settings of a port are in force by the word of bridge, and read back; others stay', async () => {
+    ip('link', 'add', 'br0', 'type', 'bridge');
+    addVif('vif1.0');
+    ip('link', 'set', 'vif1.0', 'master', 'br0');
+    const before = await need('vif1.0');
+    expect(before.port).toEqual({
+      isolated: false,
+      hairpin: false,
+      learning: true,
+      flood: true,
+      mcastFlood: true,
+      priority: 32,
+    });
+    const port = { isolated: true, learning: false, priority: 7 };
+    await kernel.setPort(before, port);
+    expect((await need('vif1.0')).port).toEqual({ ...before.port, ...port });
+    const [shown] = JSON.parse(execaSync('bridge', ['-d', '-j', 'link', 'show', 'dev', 'vif1.0']).stdout);
+    expect(shown).toMatchObject({ isolated: true, learning: false, priority: 7, hairpin: false, mcast_flood: true });
+    expect((await need('br0')).port).toBeUndefined();
+  });
+
+  test('a link that is no port takes no settings of one', async () => {
+    addVif('vif1.0');
+    const link = await need('vif1.0');
+    await expect(kernel.setPort(link, { isolated: true })).rejects.toMatchObject({
+      code: 'ENOTSUP',
+      message: expect.stringContaining('set isolated=true of port vif1.0'),
+    });
+  });
+
   test('every change is in force, by the word of ip', async () => {
     ip('link', 'add', 'br0', 'type', 'bridge');
     addVif('vif1.0');

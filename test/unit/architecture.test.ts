@@ -8,6 +8,7 @@ const PURE = [
   'errors.ts',
   'text.ts',
   'config/schema.ts',
+  'config/types.ts',
   'config/check.ts',
   'config/text.ts',
   'xenstore/wire.ts',
@@ -15,7 +16,11 @@ const PURE = [
   'service/script-protocol.ts',
   'service/metrics-text.ts',
   'vif/backend.ts',
+  'vif/pattern.ts',
   'vif/policy.ts',
+  'vif/guard.ts',
+  'vif/vlan.ts',
+  'vif/rules.ts',
   'vif/plan.ts',
   'vif/failure.ts',
   'vif/meaning.ts',
@@ -31,6 +36,10 @@ const PURE = [
   'doctor/xen-checks.ts',
   'network/ip-link.ts',
   'network/attributes.ts',
+  'network/bridge-port.ts',
+  'network/guard-table.ts',
+  'network/prefix.ts',
+  'network/bridge-vlan.ts',
   'network/rtnetlink.ts',
   'network/ethtool.ts',
   'network/uevent.ts',
@@ -41,8 +50,8 @@ const PURE = [
   'monitor/timeline.ts',
   'simulator/nic.ts',
 ];
-/** isIP() is a function of its argument. */
-const PURE_PACKAGES = ['node:net'];
+/** isIP() and hashes are functions of their arguments. */
+const PURE_PACKAGES = ['node:net', 'node:crypto'];
 
 const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
 const source = (file: string) => readFileSync(join('src', file), 'utf8');

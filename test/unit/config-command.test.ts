@@ -58,13 +58,14 @@ describe('show', () => {
 
   test('values and where they come from', () =>
     expect(vifd('config', 'show', '-c', 'good.toml').stdout).toMatch(
-      /\[vif\]\nqlen = 500 {2}# packets; good\.toml:3\ntx_checksum = "off" {2}# default\n$/,
+      /\n# mtu is not set\nqlen = 500 {2}# packets; good\.toml:3\ntx_checksum = "off" {2}# default\n/,
     ));
 
   test('--json', () => {
     const { files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
     expect(files).toEqual(['good.toml']);
-    expect(settings).toEqual([
+    expect(settings.slice(2, 5)).toEqual([
+      { key: 'vif.mtu', value: null, default: null, unit: 'bytes', from: null },
       { key: 'vif.qlen', value: 500, default: 1000, unit: 'packets', from: { file: 'good.toml', line: 3 } },
       { key: 'vif.tx_checksum', value: 'off', default: 'off', unit: null, from: null },
     ]);

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { editDistance } from '../../src/config/check.js';
 import { LiveConfig } from '../../src/config/live.js';
 import { loadConfig, parseConfig } from '../../src/config/load.js';
-import { configOf, DEFAULTS, SETTINGS } from '../../src/config/schema.js';
+import { configOf, DEFAULTS, type Setting, TABLES, type Table, VIF_DEFAULTS } from '../../src/config/schema.js';
 import { effectiveText, sampleText } from '../../src/config/text.js';
 
 let dir: string;
@@ -28,13 +28,19 @@ async function write(name: string, text: string): Promise<string> {
 }
 
 test('the defaults: qlen 1000 and tx off', () => {
-  expect(DEFAULTS).toEqual({ vif: { qlen: 1000, txChecksum: 'off' } });
+  expect(VIF_DEFAULTS).toMatchObject({ qlen: 1000, txChecksum: 'off' });
 });
 
+const SETTINGS = Object.entries<Table>(TABLES).flatMap(([table, { settings }]) =>
+  Object.entries<Setting>(settings).map(([name, one]) => ({ key: `${table}.${name}`, ...one })),
+);
+
 describe('every setting', () => {
-  test.each(SETTINGS)('$key: the type accepts the default, and only its own kind', ({ type, default: value }) => {
+  test.each(SETTINGS)('$key: the type accepts the default or the example, and only its own kind', (one) => {
+    const { type, default: value = one.example, about } = one;
     expect(type.accepts(value)).toBe(true);
-    for (const other of [undefined, null, {}, [], [value], Number.NaN, '', new Date()])
+    expect(about).toMatch(/\.$/);
+    for (const other of [undefined, null, {}, [], [[value]], Number.NaN, '', new Date()])
       expect(type.accepts(other)).toBe(false);
   });
 });
@@ -66,6 +72,7 @@ describe('what a file gives', () => {
 describe('a fault names file, line, key, value and what was expected', () => {
   const known = (what: string, nearest: string) =>
     `a ${what} that vifd knows; the nearest is ${nearest}, and 'vifd config show --defaults' has all`;
+  const mac = 'a MAC address, in which * stands for anything, or an array of such';
   test.each<[string, ...string[]]>([
     ['[vif]\nqlen = "many"', 'f:2: vif.qlen is "many"; expected a whole number of packets from 1 to 1000000'],
     ['[vif]\n\nqlen = 0', 'f:3: vif.qlen is 0; expected a whole number of packets from 1 to 1000000'],
@@ -82,9 +89,25 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['tx_checksums = 5', `f:1: tx_checksums is 5; expected ${known('key', 'vif.tx_checksum')}`],
     ['tx_chk = 5', `f:1: tx_chk is 5; expected ${known('key', 'vif.tx_checksum')}`],
     ['[vifs]\nqlen = 5', `f:1: vifs is a table; expected ${known('table', '[vif]')}`],
-    ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.qlen')}`],
-    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.qlen')}`],
-    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[vif]')}`],
+    ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mtu')}`],
+    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.mcast_flood')}`],
+    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[rule.NAME]')}`],
+    ['[rule]\nqlen = 5', 'f:2: rule.qlen is 5; expected a table, [rule.qlen]'],
+    ['[[rule]]\nqlen = 5', 'f:1: rule is an array; expected a table, [rule]'],
+    [
+      '[rule.10]\nqlen = 5',
+      'f:1: rule.10 is a table; expected a name of letters, digits, "_" and "-" that begins with a letter',
+    ],
+    ['[rule.a]\n\n[rule.a.match]\nmac = []', `f:4: rule.a.match.mac is an array; expected ${mac}`],
+    ['[rule.a]\nmatch.mac = ["x", 5]', `f:2: rule.a.match.mac is an array; expected ${mac}`],
+    ['[rule.a]\nmatch = 5', 'f:2: rule.a.match is 5; expected a table, [rule.a.match]'],
+    ['[rule.a]\nmatch.macs = "x"', `f:2: rule.a.match.macs is "x"; expected ${known('key', 'rule.a.match.mac')}`],
+    [
+      '[rule.a]\nmatch.ip = "10.0.0.0/33"',
+      'f:2: rule.a.match.ip is "10.0.0.0/33"; expected an address or prefix, or an array of such',
+    ],
+    ['[rule.a]\nqlens = 1', `f:2: rule.a.qlens is 1; expected ${known('key', 'rule.a.qlen')}`],
+    ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name'],
     ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML'],
     [
       '[vif]\nqlen = 1\nqlen = 2',
@@ -94,12 +117,12 @@ describe('a fault names file, line, key, value and what was expected', () => {
     [
       '[vif]\nqlen = 0 # vif.tx_checksum\n[other]\nqlen = """\n[vif]\ntx_checksum = 1\n"""\n#tx_checksum\n[vif.more]',
       'f:2: vif.qlen is 0; expected a whole number of packets from 1 to 1000000',
-      `f:9: vif.more is a table; expected ${known('key', 'vif.qlen')}`,
-      `f:3: other is a table; expected ${known('table', '[vif]')}`,
+      `f:9: vif.more is a table; expected ${known('key', 'vif.mtu')}`,
+      `f:3: other is a table; expected ${known('table', '[rule.NAME]')}`,
     ],
     [
       '[other]\nqlen = 1\n\nx = [\n  1, # qlen\n\n]\n[vif]\nqlen = [ # 5\n  5,\n]',
-      `f:1: other is a table; expected ${known('table', '[vif]')}`,
+      `f:1: other is a table; expected ${known('table', '[rule.NAME]')}`,
       'f:9: vif.qlen is an array; expected a whole number of packets from 1 to 1000000',
     ],
   ])('%j', async (text, ...messages) => {
@@ -141,15 +164,29 @@ describe('files', () => {
     await write('vifd.d/.30-hidden.toml', 'qlen');
     await write('vifd.d/30-c.toml.bak', 'qlen');
     const { config, files, text } = await load();
-    expect(config).toEqual({ vif: { qlen: 3, txChecksum: 'keep' } });
+    expect(config).toEqual({ vif: { qlen: 3, txChecksum: 'keep' }, rules: [] });
     expect(files).toEqual([main, early, late]);
     expect(text).toContain(`qlen = 3  # packets; ${late}:2\n`);
     expect(text).toContain(`tx_checksum = "keep"  # ${main}:3\n`);
   });
 
+  test('rules in the order of their first mention, refined by later files, and shown so', async () => {
+    const main = await write('vifd.toml', '[rule.b]\nmatch.mac = "00:*"\nqlen = 1\n[rule.a]\nmatch.devid = [1, 2]\n');
+    const late = await write('vifd.d/a.toml', '[rule.c]\nqlen = 9\n[rule.b]\nqlen = 2');
+    const { config, text } = await load();
+    expect(config.rules).toEqual([
+      { name: 'b', matchMac: '00:*', qlen: 2 },
+      { name: 'a', matchDevid: [1, 2] },
+      { name: 'c', qlen: 9 },
+    ]);
+    expect(text).toContain(
+      `[rule.b]\nmatch.mac = "00:*"  # ${main}:2\nqlen = 2  # packets; ${late}:4\n\n[rule.a]\nmatch.devid = [1,2]  # ${main}:5\n`,
+    );
+  });
+
   test('drop-ins alone', async () => {
     await write('vifd.d/a.toml', 'vif.qlen = 3');
-    expect(await load()).toMatchObject({ config: { vif: { qlen: 3, txChecksum: 'off' } } });
+    expect(await load()).toMatchObject({ config: { vif: { qlen: 3 } } });
   });
 
   test('a named file stands for itself', async () => {
@@ -157,7 +194,7 @@ describe('files', () => {
     await write('vifd.d/a.toml', 'vif.tx_checksum = "keep"');
     const named = await write('other.conf', 'vif.qlen = 9');
     expect(await loadConfig(named, dir)).toMatchObject({
-      config: { vif: { qlen: 9, txChecksum: 'off' } },
+      config: { vif: { qlen: 9 } },
       files: [named],
     });
   });
@@ -203,13 +240,15 @@ describe('the sample file', () => {
   const given = async (text: string) => {
     const { given: values, faults } = await parseConfig('sample', text);
     expect(faults).toEqual([]);
-    return new Map([...values].map(([key, { value }]) => [key, value]));
+    return [...values.values()];
   };
 
   test('gives every setting, and each its default', async () => {
     const values = await given(sampleText());
-    expect([...values]).toEqual(SETTINGS.map(({ key, default: value }) => [key, value]));
-    expect(configOf(values)).toEqual(DEFAULTS);
+    expect(configOf(values)).toEqual({
+      vif: { qlen: 1000, txChecksum: 'off', guard: 'auto', allowDhcp: false, allowRouter: false },
+      rules: [],
+    });
   });
 
   test('says meaning, type, unit and default of each, in lines of at most 120 columns', () => {
@@ -224,13 +263,19 @@ describe('the sample file', () => {
   });
 
   test('what is shown as effective is a file, too', async () => {
-    expect(configOf(await given(effectiveText(new Map())))).toEqual(DEFAULTS);
+    expect(configOf(await given(effectiveText(new Map())))).toEqual(configOf(await given(sampleText())));
   });
 
   test('is in the README as it is', async () => {
     const [, block] = /^```toml\n([^`]*)```/m.exec(await readFile('README.md', 'utf8')) ?? [];
     expect(block).toBe(sampleText());
   });
+});
+
+test('every configuration in the README is a good one', async () => {
+  const blocks = [...(await readFile('README.md', 'utf8')).matchAll(/^```toml\n([^`]*)```/gm)];
+  expect(blocks.length).toBeGreaterThan(1);
+  for (const [, text = ''] of blocks) expect((await parseConfig('README', text)).faults).toEqual([]);
 });
 
 describe('reading again', () => {
@@ -244,7 +289,7 @@ describe('reading again', () => {
 
   test('good files come into force, and the log says what has changed', async () => {
     const { live, lines } = await start('vif.qlen = 1');
-    const seen: number[] = [];
+    const seen: unknown[] = [];
     live.onReload = () => seen.push(live.current.vif.qlen);
     await write('live.toml', 'vif.qlen = 2');
     await live.reload();

@@ -107,6 +107,13 @@ const FIRES: [string, Severity, Partial<Machine>, RegExp, RegExp][] = [
   ],
   ['bridge', 'warning', withLinks({ ...bridge, up: false }, eth0), /is down/, /ip link set br0 up/],
   ['uplink', 'warning', withLinks(bridge, vif), /br0 has no uplink/, /master br0/],
+  [
+    'vlan',
+    'warning',
+    withLinks(bridge, eth0, aLink('eth0.10', { ifindex: 12, kind: 'vlan', lower: eth0.ifindex })),
+    /^eth0\.10 is a VLAN on eth0, which is a port of br0/,
+    /link br0 name NAME type vlan/,
+  ],
   ['uplink', 'warning', withLinks(bridge, aLink('vif5.0', { master: 3 })), /br0 has no uplink/, /master br0/],
   [
     'mtu',

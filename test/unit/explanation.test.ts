@@ -26,12 +26,20 @@ test('a vif in order passes every station, and nothing is to be done', () => {
   expect(obstacle(seen())).toBeUndefined();
 });
 
+const RULED = { vif: {}, rules: [{ name: 'a', mtu: 1500, profile: 'pf' }] } as const;
 const NO_STATE = { state: undefined, online: false, hotplugStatus: undefined, hotplugError: undefined };
 
 /** Station, verdict, what is seen, what is said, what is to be done. */
 const CASES: [string, Verdict, Partial<VifSeen>, RegExp, RegExp][] = [
   ['dom0', 'wrong', { live: NO_STATE }, /no backend\/vif\/5\/0 in xenstore/, /xl network-list 5; .*backend=NAME/],
   ['nodes', 'wrong', { nodeFault: 'node "mac" is "x"' }, /^node "mac" is "x"$/, /correct the guest's vif line/],
+  [
+    'settings',
+    'note',
+    { want: resolveAttachment(backend({ mtu: '9000' }), RULED), backend: backend({ mtu: '9000' }) },
+    /^bridge = "br0" of dom0, mtu = 1500 of \[rule.a\], tx_checksum = "off" of \[rule.a\], profile = "pf" of \[rule.a\]; dom0 named mtu 9000$/,
+    /a rule counts more/,
+  ],
   ['nodes', 'note', { backend: backend({ ip: 'x' }) }, /node "ip" is "x"/, /vif line/],
   ['online', 'wait', { live: live({ online: '0', state: '5' }) }, /online is 0.*Closing/, /it leaves/],
   ['online', 'wait', { live: live({ online: '0', state: '6' }) }, /online is 0.*Closed/, /it leaves/],

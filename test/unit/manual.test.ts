@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { render } from '../../src/commands/manual.js';
-import { SETTINGS } from '../../src/config/schema.js';
+import { TABLES, type Table } from '../../src/config/schema.js';
 import { PAGES, program } from '../../src/program.js';
 
 const vifd = program('1.2.3');
@@ -25,10 +25,11 @@ test('vifd.8 has every command, every flag and the exit codes', () => {
 
 test('vifd.toml.5 has every setting with its default', () => {
   const text = render('vifd.toml.5', vifd).replaceAll('\\-', '-');
-  for (const { name, default: value } of SETTINGS) {
-    expect(text).toContain(name);
-    expect(text).toContain(`default ${JSON.stringify(value)}.`);
-  }
+  for (const { settings } of Object.values<Table>(TABLES))
+    for (const [name, { default: value }] of Object.entries(settings)) {
+      expect(text).toContain(`.TP\n\\fB${name}\\fR`);
+      if (value !== undefined) expect(text).toContain(`default ${JSON.stringify(value)}.`);
+    }
 });
 
 test.each(['bash', 'zsh', 'fish'] as const)('the completion for %s has every command and flag', (shell) => {

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { configOf, DEFAULTS } from '../../src/config/schema.js';
+import { type Config, DEFAULTS } from '../../src/config/schema.js';
+import { NO_VLANS } from '../../src/network/bridge-vlan.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { describeStep, isOwnLink, type Observed, planBridge } from '../../src/vif/plan.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
+import { parseVlans } from '../../src/vif/vlan.js';
 
 const nodes = {
   frontend: '/local/domain/5/device/vif/0',
@@ -13,8 +15,8 @@ const nodes = {
   handle: '0',
   type: 'vif',
 };
-const wanted = (more: Record<string, string> = {}) =>
-  resolveAttachment(parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, ...more }))), DEFAULTS);
+const wanted = (more: Record<string, string> = {}, config: Config = DEFAULTS) =>
+  resolveAttachment(parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, ...more }))), config);
 
 /** The interface as netback of Linux 6.1 makes it. */
 const fresh: Link = {
@@ -27,6 +29,9 @@ const fresh: Link = {
   master: 0,
   kind: '',
   alias: '',
+  port: undefined,
+  lower: 0,
+  vlanFiltering: false,
   parentDev: 'vif-5-0',
   addrGenMode: 0,
 };
@@ -39,6 +44,8 @@ const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
     bridge,
     addresses: [],
     features: new Set(['tx-scatter-gather']),
+    vlans: NO_VLANS,
+    guard: undefined,
     ...seen,
   }).map(describeStep);
 
@@ -48,6 +55,46 @@ test('a fresh vif: checksum offload off, port of the bridge, and up last', () =>
     'addrGenMode=1 master=3',
     'up=true',
   ]);
+});
+
+test('the port is set before the link is up, and only what was asked for', () => {
+  const want = wanted({}, { vif: { isolated: true, priority: 7 }, rules: [] });
+  const steps = (link: Partial<Link>) =>
+    planBridge(want, {
+      link: { ...attached, ...link },
+      bridge,
+      addresses: [],
+      vlans: NO_VLANS,
+      guard: undefined,
+      features: new Set(),
+    }).map(describeStep);
+  expect(steps({ up: false, master: 0 })).toEqual(['master=3', 'isolated=true priority=7', 'up=true']);
+  expect(steps({ port: { isolated: false, learning: false, priority: 7 } })).toEqual(['isolated=true']);
+  expect(steps({ port: { isolated: true, learning: false, priority: 7 } })).toEqual([]);
+  // The settings of a port of another bridge go with it.
+  expect(steps({ master: 99, port: { isolated: true, priority: 7 } })).toEqual([
+    'master=3',
+    'isolated=true priority=7',
+  ]);
+});
+
+test('the VLANs are set before the link is up, and again when they are others', () => {
+  const want = wanted({ vlan: '10p/20' });
+  const steps = (link: Partial<Link>, vlan: string) =>
+    planBridge(want, {
+      link: { ...attached, ...link },
+      bridge,
+      addresses: [],
+      vlans: parseVlans(vlan) ?? NO_VLANS,
+      guard: undefined,
+      features: new Set(),
+    }).map(describeStep);
+  expect(steps({ up: false, master: 0 }, '')).toEqual(['master=3', 'vlan=10p/20', 'up=true']);
+  expect(steps({}, '1')).toEqual(['vlan=10p/20']);
+  expect(steps({}, '10p/20')).toEqual([]);
+  expect(steps({}, '10u/20')).toEqual(['vlan=10p/20']);
+  // Those of a port of another bridge go with it.
+  expect(steps({ master: 99 }, '10p/20')).toEqual(['master=3', 'vlan=10p/20']);
 });
 
 test('an attached vif needs nothing', () => expect(plan({})).toEqual([]));
@@ -104,12 +151,7 @@ describe('vifname', () => {
 });
 
 describe('the names of scripts that say what they want', () => {
-  const config = configOf(
-    new Map<string, unknown>([
-      ['vif.qlen', 50],
-      ['vif.tx_checksum', 'keep'],
-    ]),
-  );
+  const config = { vif: { qlen: 50, txChecksum: 'keep' }, rules: [] } as const;
   test.each([
     ['vif-bridge', 50, false],
     ['vif-vifd', 50, false],

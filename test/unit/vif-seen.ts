@@ -1,5 +1,6 @@
 /** A vif in perfect order, to be spoilt by one test each. */
 import { DEFAULTS } from '../../src/config/schema.js';
+import { NO_VLANS } from '../../src/network/bridge-vlan.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend, parseLive } from '../../src/vif/backend.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
@@ -17,6 +18,9 @@ export const aLink = (ifname: string, more: Partial<Link> = {}): Link => ({
   master: 0,
   kind: '',
   alias: '',
+  port: undefined,
+  lower: 0,
+  vlanFiltering: false,
   parentDev: '',
   addrGenMode: 1,
   ...more,
@@ -57,6 +61,8 @@ export function seen(more: Partial<VifSeen> = {}): VifSeen {
     link: aLink('vif5.0', { ifindex: 8, master: 3, parentDev: 'vif-5-0' }),
     bridge: BRIDGE,
     addresses: [],
+    vlans: NO_VLANS,
+    guard: undefined,
     features: new Set(),
     statistics: {
       carrier: true,

@@ -87,7 +87,7 @@ mkdir -p "$client"/{bin,sbin,proc,sys,dev,usr/lib}
 ln -s usr/lib "$client/lib"
 cp "$root/bin/busybox" "$client/bin/busybox"
 for name in sh mount ip ping cat echo sleep insmod modprobe dmesg ifconfig seq tr; do ln -s busybox "$client/bin/$name"; done
-modules "$client" xen-netfront
+modules "$client" xen-netfront 8021q
 pack "$client" "$work/client.cpio"
 
 guests=$work/guests/guests

@@ -7,6 +7,8 @@ export interface ClientSpec {
   readonly number: number;
   readonly vifs?: number;
   readonly bridge?: string;
+  /** Tags on eth0 besides its untagged packets; the client has 10.<vid>.0.<number> there and pings 10.<vid>.0.1. */
+  readonly vlans?: readonly number[];
 }
 
 /** What xenstore says of one vif; a missing node is undefined. */
@@ -37,7 +39,10 @@ export function vifSpec(number: number, index: number, bridge = 'br0'): string {
 }
 
 /** `xl create`; resolves with the domain id. Rejects if xl printed an error. */
-export async function createClient(lab: Lab, { name, number, vifs = 1, bridge }: ClientSpec): Promise<number> {
+export async function createClient(
+  lab: Lab,
+  { name, number, vifs = 1, bridge, vlans = [] }: ClientSpec,
+): Promise<number> {
   const list = Array.from({ length: vifs }, (_, i) => `'${vifSpec(number, i, bridge).replaceAll(' ', ',')}'`);
   await lab.putFile(
     `/guests/${name}.cfg`,
@@ -49,7 +54,7 @@ export async function createClient(lab: Lab, { name, number, vifs = 1, bridge }:
       // 16 netfronts with their buffers do not fit into 96 MB.
       `memory = ${vifs > 4 ? 256 : 96}`,
       'vcpus = 1',
-      `extra = "console=hvc0 rdinit=/init quiet lab_ip=10.77.0.${number}"`,
+      `extra = "console=hvc0 rdinit=/init quiet lab_ip=10.77.0.${number} lab_vlans=${vlans.join(',')}"`,
       `vif = [ ${list.join(', ')} ]`,
       '',
     ].join('\n'),

@@ -4,6 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
+import { vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -42,6 +43,7 @@ describe.concurrent('lane 2', () => {
     killScenario(lab);
     operatorScenario(lab);
     reattachScenario(lab);
+    vlanScenario(lab);
   });
 
   describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, devdScenarios);

@@ -1,0 +1,105 @@
+/**
+ * What a guarded guest may not send: nftables rules for the frames that come in by its vif. Pure.
+ *
+ * They stand in a chain of the bridge family's prerouting hook, so they hold for what is forwarded and for what this domain
+ * itself receives, and for a vif in any bridge. The last word is "accept": only the guest's own falsehoods are dropped.
+ */
+import { createHash } from 'node:crypto';
+import { NodeError } from '../errors.js';
+import type { Guard } from '../network/guard-table.js';
+import { addressBits, type Prefix, parsePrefix } from '../network/prefix.js';
+import type { MacAddress } from './backend.js';
+import { parseAddressPattern } from './pattern.js';
+
+export interface GuardPolicy {
+  /** The guest's own addresses; none other may be a sender. */
+  readonly macs: readonly MacAddress[];
+  /** Addresses and prefixes, IPv4 and IPv6; undefined: any. */
+  readonly ip: readonly string[] | undefined;
+  /** Whether it may answer DHCP. */
+  readonly allowDhcp: boolean;
+  /** Whether it may say that it is a router (IPv6). */
+  readonly allowRouter: boolean;
+  /** Whether its frames may have VLAN tags. */
+  readonly allowTags: boolean;
+}
+
+/** The chain's name is made of its rules, so the name alone says whether they are in force. */
+export function guardOf(policy: GuardPolicy): Guard {
+  const rules = guardRules(policy);
+  return { chain: `guard_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
+}
+
+function guardRules({ macs, ip, allowDhcp, allowRouter, allowTags }: GuardPolicy): string[] {
+  const senders = set(macs);
+  return [
+    `ether saddr != ${senders} drop`,
+    `ether type arp arp saddr ether != ${senders} drop`,
+    ...(allowDhcp ? [] : ['udp sport 67 drop', 'ip6 nexthdr udp udp sport 547 drop']),
+    ...(allowRouter ? [] : ['icmpv6 type { nd-router-advert, nd-redirect } drop']),
+    ...(ip === undefined ? [] : addressRules(ip)),
+    ...(ip === undefined || allowTags ? [] : ['ether type { vlan, 0x88a8 } drop']),
+  ];
+}
+
+/**
+ * Only the families that are named are held to their addresses: ip= is older than guests with IPv6, and one with an IPv4
+ * address in it must not lose the other. A guest asks for its address with none (DHCP, ARP probe, DAD).
+ */
+function addressRules(ip: readonly string[]): string[] {
+  const of = (family: string) => ip.flatMap((word) => parsePrefix(word) ?? []).filter((one) => one.family === family);
+  return [...ipv4Rules(of('ipv4')), ...ipv6Rules(of('ipv6'))];
+}
+
+function ipv4Rules(prefixes: readonly Prefix[]): string[] {
+  if (holdNothing(prefixes)) return [];
+  const own = prefixes.map(({ address, length }) => `${address}/${length}`);
+  return [
+    `ether type arp arp saddr ip != ${set([...own, '0.0.0.0/32'])} drop`,
+    'ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept',
+    `ip saddr != ${set(own)} drop`,
+  ];
+}
+
+const LINK_LOCAL = 'fe80:0:0:0:0:0:0:0/10';
+const UNSPECIFIED = '0:0:0:0:0:0:0:0/128';
+
+/** The address on the link is the guest's own choice. */
+function ipv6Rules(prefixes: readonly Prefix[]): string[] {
+  if (holdNothing(prefixes)) return [];
+  const own = [...prefixes.map(({ address, length }) => `${plainIpv6(address)}/${length}`), LINK_LOCAL];
+  return [
+    `ip6 saddr != ${set([...own, UNSPECIFIED])} drop`,
+    ...own.map((prefix) => `icmpv6 type nd-neighbor-advert ${target(prefix)} accept`),
+    'icmpv6 type nd-neighbor-advert drop',
+  ];
+}
+
+const holdNothing = (prefixes: readonly Prefix[]): boolean =>
+  prefixes.length === 0 || prefixes.some(({ length }) => length === 0);
+
+/** Eight groups: nft takes no other spelling with an IPv4 address in it. */
+const plainIpv6 = (address: string): string =>
+  Array.from({ length: 8 }, (_, i) => ((addressBits(address) >> BigInt(112 - 16 * i)) & 0xffffn).toString(16)).join(
+    ':',
+  );
+
+/** Without what another one holds: nftables refuses intervals that overlap. */
+function set(words: readonly string[]): string {
+  const unique = [...new Set(words)];
+  const holds = (outer: string, inner: string) => outer !== inner && parseAddressPattern(outer)?.(inner);
+  return `{ ${unique.filter((word) => !unique.some((other) => holds(other, word))).join(', ')} }`;
+}
+
+/** The target of a neighbour advertisement stands behind 8 bytes (RFC 4861, 4.4); older nft has no name for it. */
+function target(prefix: string): string {
+  const { address, length } = parsePrefix(prefix) as Prefix;
+  const bits = addressBits(address) >> BigInt(128 - length);
+  return `@th,64,${length} 0x${bits.toString(16)}`;
+}
+
+/** Between quotes, as nftables writes names, a star at the end stands for more. Throws NodeError. */
+export function checkGuardedName(ifname: string): void {
+  if (/^[\w.:-]+$/.test(ifname)) return;
+  throw new NodeError('vifname', ifname, 'letters, digits, ".", "_" and "-", since the vif is guarded');
+}
