@@ -157,14 +157,14 @@ export class Reconciler {
   /** Nothing that was learnt of a directory holds for the one that takes its place. */
   private replace(vif: Vif): void {
     vif.retire();
-    this.vifs.set(keyText(vif.key), this.newVif(vif.key, vif.log.ifname));
+    this.vifs.set(keyText(vif.key), this.newVif(vif.key));
   }
 
-  private newVif(key: BackendKey, ifname?: string): Vif {
+  private newVif(key: BackendKey): Vif {
     const { domid } = key;
     const leaving = (vif: Vif) => vif.phase === 'leaving';
     const guest = () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) });
-    return new Vif(key, this.io, guest, ifname);
+    return new Vif(key, this.io, guest);
   }
 
   private async forget(text: KeyText, vif: Vif): Promise<void> {

@@ -24,6 +24,8 @@ export class VifLog {
   /** In every record from when the directory is first seen until it has left: which attach of this vif it speaks of. */
   readonly attach = `${LIFE}-${++attaches}`;
   private readonly firstSeen = performance.now();
+  /** The interface's name, once it is known. */
+  ifname: string | undefined;
   /** When netback was first seen to have taken it. */
   private takenAt: number | undefined;
   private wasAttached = false;
@@ -32,8 +34,6 @@ export class VifLog {
   constructor(
     private readonly key: BackendKey,
     private readonly log: Logger,
-    /** The interface's name, once it is known. */
-    public ifname: string | undefined,
     private readonly counts?: VifCounts,
   ) {}
 

@@ -94,11 +94,9 @@ export class Vif {
     readonly key: BackendKey,
     private readonly io: VifIo,
     guest: () => GuestActivity,
-    /** The name under which the log knew the vif that was here before. */
-    ifname?: string,
   ) {
     this.departure = new Departure(guest);
-    this.log = new VifLog(key, io.log, ifname, io.counts);
+    this.log = new VifLog(key, io.log, io.counts);
   }
 
   /** Milliseconds that a kick may wait. */
@@ -120,6 +118,7 @@ export class Vif {
   /** The directory went, or was made anew, after this one had been read: another Vif takes over, this one writes no more. */
   retire(): void {
     this.retired = true;
+    this.log.left();
   }
 
   /** Whether a change of this interface may be one for this vif. */
@@ -330,7 +329,7 @@ export class Vif {
   }
 
   private forget(): Next {
-    if (!this.retired) this.log.left(); // else the one that took over says it
+    if (!this.retired) this.log.left();
     return 'forget';
   }
 }

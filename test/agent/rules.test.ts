@@ -160,10 +160,10 @@ describe('what dom0 wrote once', () => {
 
   test('and is not used in bridge mode is no reason to refuse the vif when it is wrong: one warning', async () => {
     await memory.start();
-    await memory.host.createGuest(5, [{ bridge: 'br0', vlan: 'ten', ip: 'example' }]);
+    await memory.host.createGuest(5, [{ bridge: 'br0', rate: 'ten', ip: 'example' }]);
     await memory.connected();
     for (let i = 0; i < 3; i++) await memory.later(20_000);
-    expect(memory.says('warn', 'node "vlan" is "ten"')).toBe(1);
+    expect(memory.says('warn', 'node "rate" is "ten"')).toBe(1);
     expect(memory.says('warn', 'node "ip" is "example"')).toBe(1);
   });
 
