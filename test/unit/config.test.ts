@@ -265,11 +265,6 @@ describe('the sample file', () => {
   test('what is shown as effective is a file, too', async () => {
     expect(configOf(await given(effectiveText(new Map())))).toEqual(configOf(await given(sampleText())));
   });
-
-  test('is in the README as it is', async () => {
-    const [, block] = /^```toml\n([^`]*)```/m.exec(await readFile('README.md', 'utf8')) ?? [];
-    expect(block).toBe(sampleText());
-  });
 });
 
 test('every configuration in the README is a good one', async () => {

@@ -1,5 +1,5 @@
 /** What the lab boots: the cached image of build.sh, and the small overlay with the program under test, made at each run. */
-import { chmodSync, copyFileSync, cpSync, createReadStream, createWriteStream, mkdirSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, createReadStream, createWriteStream, mkdirSync, symlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
@@ -14,11 +14,16 @@ export interface Image {
   readonly vmlinuz: string;
   /** dom0's whole initramfs, parts in order. */
   readonly initramfs: readonly string[];
+  /** The driver domain's root; undefined: it is an initramfs. */
+  readonly disk?: string;
 }
 
-/** Builds the image if it is not cached (a minute), without keeping the tests' event loop from turning. */
-export async function baseImage(): Promise<string> {
-  const { stdout } = await execa(join(here, 'build.sh'), { env: { NODE: process.execPath } });
+/** Debian 12: Xen 4.17, all domains on initramfs. Debian 13: Xen 4.20, the driver domain a whole Debian with systemd. */
+export type Release = 'bookworm' | 'trixie';
+
+/** Builds the image if it is not cached (a minute or two), without keeping the tests' event loop from turning. */
+export async function baseImage(release: Release = 'bookworm'): Promise<string> {
+  const { stdout } = await execa(join(here, 'build.sh'), [release], { env: { NODE: process.execPath } });
   return stdout.trim();
 }
 
@@ -27,11 +32,37 @@ export async function makeImage(dir: string, programs: readonly string[]): Promi
   const base = await baseImage();
   const system = join(dir, 'system');
   await stageSystem(system, programs);
-
   const nicdom = join(dir, 'nicdom');
   cpSync(system, nicdom, { recursive: true });
   install('nicdom-init', join(nicdom, 'init'));
+  return finishImage(dir, base, { system, nicdom, config: 'nicdom.cfg' });
+}
 
+/** The driver domain on its disk gets nothing but the lab's hand, and `files` in /root. */
+export async function makeDiskImage(dir: string, files: readonly string[]): Promise<Image> {
+  const base = await baseImage('trixie');
+  const [system, nicdom] = [join(dir, 'system'), join(dir, 'nicdom')];
+  install('control', join(system, 'lab/control'));
+  install('block', join(system, 'lab/block'));
+  install('nicdom-disk-init', join(nicdom, 'init'));
+  const payload = join(nicdom, 'payload');
+  install('control', join(payload, 'lab/control'));
+  install('console', join(payload, 'lab/console'));
+  const units = join(payload, 'etc/systemd/system');
+  install('lab.service', join(units, 'lab.service'), 0o644);
+  mkdirSync(join(units, 'multi-user.target.wants'));
+  symlinkSync('../lab.service', join(units, 'multi-user.target.wants/lab.service'));
+  for (const file of files) cpSync(file, join(payload, 'root', basename(file)));
+  const image = await finishImage(dir, base, { system, nicdom, config: 'nicdom-disk.cfg' });
+  return { ...image, disk: join(base, 'nicdom.img') };
+}
+
+/** The overlays of all domains, from the trees staged in `dir`. */
+async function finishImage(
+  dir: string,
+  base: string,
+  { system, nicdom, config }: { system: string; nicdom: string; config: string },
+): Promise<Image> {
   const client = join(dir, 'client');
   install('client-init', join(client, 'init'));
   install('client-reboot', join(client, 'sbin/reboot'));
@@ -39,8 +70,7 @@ export async function makeImage(dir: string, programs: readonly string[]): Promi
 
   install('dom0-init', join(system, 'init'));
   install('nicdom-run', join(system, 'lab/nicdom-run'));
-  mkdirSync(join(system, 'guests'));
-  copyFileSync(join(here, 'guest/nicdom.cfg'), join(system, 'guests/nicdom.cfg'));
+  install(config, join(system, 'guests/nicdom.cfg'), 0o644);
   await pack(nicdom, join(system, 'guests/nicdom-overlay.cpio'));
   await pack(client, join(system, 'guests/client-overlay.cpio'));
   const overlay = join(dir, 'dom0-overlay.cpio');
@@ -77,10 +107,10 @@ async function stageSystem(root: string, programs: readonly string[]): Promise<v
   }
 }
 
-function install(name: string, to: string): void {
+function install(name: string, to: string, mode = 0o755): void {
   mkdirSync(dirname(to), { recursive: true });
   copyFileSync(join(here, 'guest', name), to);
-  chmodSync(to, 0o755);
+  chmodSync(to, mode);
 }
 
 /** A newc archive of a tree, for the end of an initramfs. */

@@ -12,14 +12,17 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import { joinInitramfs, makeImage } from './image.js';
+import { joinInitramfs, makeDiskImage, makeImage } from './image.js';
 import { DILATION, Machine, parseAnswer, type Result, requestLine } from './machine.js';
 
 export type { Result } from './machine.js';
 
 export interface LabOptions {
   readonly xenstored: 'oxenstored' | 'xenstored';
-  readonly agent: 'vifd' | 'devd' | 'none';
+  /** 'service': Debian 13 and Xen 4.20, and vifd only when a test installs it and systemd starts it. */
+  readonly agent: 'vifd' | 'devd' | 'none' | 'service';
+  /** With 'service': makes, in a directory of the lab's, the files that shall lie in nicdom's /root. */
+  readonly files?: (dir: string) => Promise<readonly string[]>;
   /** No debug log of the agent; for the benchmark. */
   readonly quiet?: boolean;
   /** TypeScript programs to bundle into dom0 and nicdom, for runNode(). watcher.ts is always there. */
@@ -29,14 +32,18 @@ export interface LabOptions {
 const here = dirname(fileURLToPath(import.meta.url));
 const WATCHER = join(here, 'guest/watcher.ts');
 const CRASHES = 'Assertion|Segmentation fault|segfault|core dumped|Aborted|Fatal error: exception|Kernel panic';
-/** Each is kept when something fails: [domain, path]. */
-const LOGS: readonly (readonly ['dom0' | 'nicdom', string])[] = [
-  ['dom0', '/var/log/xenstored.log'],
-  ['dom0', '/run/watcher.jsonl'],
-  ['nicdom', '/var/log/vifd.log'],
-  ['nicdom', '/var/log/devd.log'],
-  ['nicdom', '/var/log/xen/xen-hotplug.log'],
-];
+type Log = readonly [where: 'dom0' | 'nicdom', name: string, command: string];
+/** Each is kept when something fails. */
+const LOGS: readonly Log[] = (
+  [
+    ['dom0', '/var/log/xenstored.log'],
+    ['dom0', '/run/watcher.jsonl'],
+    ['nicdom', '/var/log/vifd.log'],
+    ['nicdom', '/var/log/devd.log'],
+    ['nicdom', '/var/log/xen/xen-hotplug.log'],
+  ] as const
+).map(([where, path]) => [where, basename(path), `cat ${path}`]);
+const JOURNAL: Log = ['nicdom', 'journal', 'journalctl -q -b -o short-monotonic'];
 
 export class Lab {
   private nicdomCalls = 0;
@@ -52,11 +59,14 @@ export class Lab {
   /** Rejects, with the console's end, if dom0, nicdom or the agent are not there in a few minutes. */
   static async boot(options: LabOptions): Promise<Lab> {
     const dir = mkdtempSync(join(tmpdir(), 'vifd-xen-'));
-    const image = await makeImage(dir, [WATCHER, ...(options.programs ?? [])]);
+    const image =
+      options.agent === 'service'
+        ? await makeDiskImage(dir, (await options.files?.(dir)) ?? [])
+        : await makeImage(dir, [WATCHER, ...(options.programs ?? [])]);
     const initramfs = join(dir, 'initramfs.cpio');
     await joinInitramfs(image, initramfs);
     const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent} lab_quiet=${options.quiet ? 1 : 0}`;
-    const machine = await Machine.start(dir, { xen: image.xen, vmlinuz: image.vmlinuz, initramfs }, words);
+    const machine = await Machine.start(dir, { ...image, initramfs }, words);
     const lab = new Lab(options, dir, machine);
     try {
       await lab.must('true', 180_000);
@@ -169,10 +179,11 @@ export class Lab {
       writeFileSync(join(logs, `${name}.log`), await this.guestLog(name ?? ''));
     writeFileSync(join(logs, 'xl.log'), (await this.machine.run('tail -n 100 /var/log/xen/*.log', 10_000)).out);
     writeFileSync(join(logs, 'xenstore.txt'), (await this.machine.run('xenstore-ls -f -p', 30_000)).out);
-    for (const [where, path] of LOGS) {
+    const logsOf: readonly Log[] = this.options.agent === 'service' ? [JOURNAL] : LOGS;
+    for (const [where, name, command] of logsOf) {
       // Compressed: nicdom's console is slow.
-      const text = await this[where](`gzip -c ${path} 2>/dev/null | base64 -w0`, 60_000);
-      if (text.out) writeFileSync(join(logs, `${where}-${basename(path)}.gz`), Buffer.from(text.out, 'base64'));
+      const text = await this[where](`${command} 2>/dev/null | gzip -c | base64 -w0`, 60_000);
+      if (text.out) writeFileSync(join(logs, `${where}-${name}.gz`), Buffer.from(text.out, 'base64'));
     }
   }
 
@@ -193,11 +204,18 @@ export class Lab {
 
   /** The warnings and errors in vifd's log that were not there at the last call. */
   async agentComplaints(): Promise<string[]> {
+    if (this.options.agent === 'service') return this.serviceComplaints();
     if (this.options.agent !== 'vifd') return [];
     const log = (await this.agentLog()).split('\n');
     const fresh = log.slice(this.agentLinesSeen, -1);
     this.agentLinesSeen += fresh.length;
     return fresh.filter((line) => /"level":"(warn|error|fatal)"/.test(line) || !line.startsWith('{'));
+  }
+
+  /** The same of the journal, with what systemd says of the unit. */
+  private async serviceComplaints(): Promise<string[]> {
+    const out = await this.mustNicdom('journalctl -q -u vifd -p warning -o cat --cursor-file=/run/lab-cursor');
+    return out.split('\n').filter((line) => line !== '');
   }
 
   /** The agent's log so far. */
@@ -207,7 +225,7 @@ export class Lab {
   }
 
   private async agentReady(linesBefore = 0): Promise<void> {
-    if (this.options.agent === 'none') return;
+    if (this.options.agent === 'none' || this.options.agent === 'service') return;
     // Without its debug log xl devd does not say when it is ready.
     if (this.options.agent === 'devd' && this.options.quiet) return sleep(10_000);
     await this.until(`${this.options.agent} is ready`, async () => (await this.readyCount()) > linesBefore, 60_000);

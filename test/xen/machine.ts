@@ -20,6 +20,8 @@ export interface MachineFiles {
   readonly xen: string;
   readonly vmlinuz: string;
   readonly initramfs: string;
+  /** Becomes dom0's /dev/vda; what is written to it is forgotten at the end. */
+  readonly disk?: string;
 }
 
 /** Seconds of the host in a second of the domains, at the worst: for all time-outs on this side. */
@@ -61,6 +63,7 @@ export class Machine {
       ...['-serial', `file:${join(dir, 'console.log')}`],
       ...['-device', 'virtio-serial-pci', '-chardev', `socket,id=lab,path=${socket},server=on,wait=off`],
       ...['-device', 'virtserialport,chardev=lab,name=lab.dom0'],
+      ...(files.disk ? ['-drive', `file=${files.disk},if=virtio,format=raw,snapshot=on`] : []),
       ...['-kernel', files.xen, '-append', XEN, '-initrd', `${files.vmlinuz} ${LINUX} ${words},${files.initramfs}`],
     ];
     writeFileSync(join(dir, 'console.log'), '');
