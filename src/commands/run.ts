@@ -37,11 +37,11 @@ export async function run(options: RunOptions, version: string): Promise<void> {
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   const dir = runDirectory();
   const metrics = new Metrics(version);
-  const file = options.metricsFile === undefined ? undefined : new MetricsFile(options.metricsFile, metrics, log);
+  let file: MetricsFile | undefined;
   let socket: StatusSocket | undefined;
   try {
     await refuseSecond(log);
-    await file?.write();
+    if (options.metricsFile !== undefined) file = MetricsFile.begin(options.metricsFile, metrics, log);
     if (dir !== undefined) socket = await StatusSocket.open({ dir, log, follow, metrics: () => metrics.text() });
     await runAgent({
       xenstore: options.xenstore,

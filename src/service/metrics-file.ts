@@ -19,12 +19,18 @@ export class MetricsFile {
   private writing: Promise<void> = Promise.resolve();
   private complained = false;
   private over = false;
-  constructor(
+  private constructor(
     private readonly path: string,
     private readonly metrics: Metrics,
     private readonly log: Logger,
-  ) {
-    metrics.onChange = () => this.changed();
+  ) {}
+
+  /** Nobody waits for the first writing: the disk may be slow. */
+  static begin(path: string, metrics: Metrics, log: Logger): MetricsFile {
+    const file = new MetricsFile(path, metrics, log);
+    metrics.onChange = () => file.changed();
+    void file.write();
+    return file;
   }
 
   /** At once, or when 15 seconds have passed since the last time. */

@@ -1,5 +1,5 @@
 /** What the running agent tells of itself: over its socket, into a file, and through `vifd status --prometheus`. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -43,7 +43,7 @@ async function oneGuest(): Promise<void> {
 test('a follower has the debug records that the log itself is not to have; nobody has them when it has gone', async () => {
   await world.start({ agent: false });
   world.agent = new AgentProcess(world.host.socketOf(NICDOM), '--log-level', 'warn');
-  await eventually(() => existsSync(join(dir, 'status')));
+  await eventually(() => metrics().catch(() => false));
   const lines = askAgent('follow');
   const next = async () => JSON.parse((await lines.next()).value ?? '{}') as LogLine;
   expect(await next()).toMatchObject({ level: 'debug', msg: 'a client follows this log' });
@@ -162,6 +162,9 @@ test('the agent keeps a file of them, and its last word is that it has ended', a
   await eventually(() => read().value('vifd_scans_total') === 1);
   await world.host.createGuest(5, [{ bridge: 'br0' }]);
   await eventually(() => read().names().includes('vifd_vifs'), 20_000);
+  const second = new AgentProcess(world.host.socketOf(NICDOM), '--metrics-file', file);
+  expect(await second.exited).toMatchObject({ code: 1 }); // one is enough
+  expect(read().value('vifd_up')).toBe(1);
   expect(read().value('vifd_vifs', { state: 'connected', bridge: 'br0' })).toBe(1);
   await world.agent.kill('SIGTERM');
   expect(read().value('vifd_up')).toBe(0);

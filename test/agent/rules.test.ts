@@ -216,6 +216,7 @@ describe('nodes that are not as they must be', () => {
       if (full) break;
     }
     await memory.kernel.remove('br0');
+    await memory.later(20_000);
     await eventually(async () => (await memory.node('hotplug-status')) === 'error');
     expect(await memory.node('hotplug-error')).toBeUndefined();
   });

@@ -169,7 +169,7 @@ describe('the file', () => {
 
   test('at the start, soon after a change, at most every 15 seconds, and at the end', async () => {
     const metrics = new Metrics('1');
-    const output = new MetricsFile(file, metrics, log);
+    const output = MetricsFile.begin(file, metrics, log);
     await output.write();
     expect(scans()).toBe(0);
     expect(statSync(file).mode & 0o777).toBe(0o644);
@@ -193,7 +193,7 @@ describe('the file', () => {
 
   test('without a change it is not touched, and no timer runs', async () => {
     const metrics = new Metrics('1');
-    const output = new MetricsFile(file, metrics, log);
+    const output = MetricsFile.begin(file, metrics, log);
     await output.write();
     const { ino } = statSync(file);
     expect(vi.getTimerCount()).toBe(0);
@@ -209,7 +209,7 @@ describe('the file', () => {
   test('one warning with the remedy until it works; then it may warn again', async () => {
     const metrics = new Metrics('1');
     rmSync(dir, { recursive: true });
-    const output = new MetricsFile(file, metrics, log);
+    const output = MetricsFile.begin(file, metrics, log);
     await output.write();
     for (let i = 0; i < 3; i++) {
       metrics.scanned();
@@ -236,7 +236,7 @@ describe('the file', () => {
     writeFileSync(precious, 'as it was');
     symlinkSync(precious, file);
     symlinkSync(precious, `${file}.${process.pid}`);
-    await new MetricsFile(file, new Metrics('1'), log).write();
+    await MetricsFile.begin(file, new Metrics('1'), log).write();
     expect(readFileSync(precious, 'utf8')).toBe('as it was');
     expect(lstatSync(file).isFile()).toBe(true);
     expect(existsSync(`${file}.${process.pid}`)).toBe(false);

@@ -240,11 +240,15 @@ test.each<[string, (dir: string) => string, RegExp]>([
   expect(records.warnings).toEqual([expect.stringMatching(sentence)]);
 });
 
-test('no agent, no directory, no permission, no answer: sentences with a remedy', async () => {
+test('no agent, no directory, no socket that may be used, no answer: sentences with a remedy', async () => {
   const dir = scratch();
   const ask = (options: object) => collect(askAgent('metrics', { dir, ...options }));
   await expect(ask({})).rejects.toMatchObject({ code: 'ENOAGENT', message: /start vifd run/ });
   await expect(ask({ dir: '/proc/none' })).rejects.toMatchObject({ code: 'ENOAGENT' });
+  await expect(ask({ dir: '/dev/null' })).rejects.toMatchObject({
+    code: 'ENOTDIR',
+    message: '/dev/null/status cannot be opened (ENOTDIR); ask as root or as the user that runs vifd',
+  });
   process.env.VIFD_RUN_DIR = '';
   onTestFinished(() => void delete process.env.VIFD_RUN_DIR);
   await expect(ask({ dir: undefined })).rejects.toMatchObject({ code: 'ENOAGENT', message: /VIFD_RUN_DIR is empty/ });
