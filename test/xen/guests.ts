@@ -1,4 +1,4 @@
-/** Clients of the driver domain: making them, and reading back what became of their vifs, in xenstore and in nicdom's kernel. */
+/** Clients: making them, and reading back what became of their vifs, in xenstore and in the kernel of nicdom or dom0. */
 import type { Lab } from './lab.js';
 
 export interface ClientSpec {
@@ -9,7 +9,14 @@ export interface ClientSpec {
   readonly bridge?: string;
   /** Tags on eth0 besides its untagged packets; the client has 10.<vid>.0.<number> there and pings 10.<vid>.0.1. */
   readonly vlans?: readonly number[];
+  /** What else the vif line says, as `script=`; without `backend=` dom0 serves the vif. One for all, or one for each vif. */
+  readonly words?: string | readonly string[];
 }
+
+/** Where the backend is. */
+export type Server = 'nicdom' | 'dom0';
+const DOMID_OF = { nicdom: '$(xl domid nicdom)', dom0: '0' } as const;
+const FROM_NICDOM = 'backend=nicdom';
 
 /** What xenstore says of one vif; a missing node is undefined. */
 export interface StoreVif {
@@ -20,7 +27,7 @@ export interface StoreVif {
   readonly [node: string]: string | undefined;
 }
 
-/** What nicdom's own ip says of one interface. */
+/** What ip says of one interface. */
 export interface Link {
   readonly ifindex: number;
   readonly ifname: string;
@@ -34,16 +41,24 @@ export interface Link {
 const hex = (n: number) => n.toString(16).padStart(2, '0');
 
 /** As arguments of `xl network-attach`. */
-export function vifSpec(number: number, index: number, bridge = 'br0'): string {
-  return `mac=00:16:3e:77:${hex(number)}:${hex(index)} bridge=${bridge} backend=nicdom`;
+export function vifSpec(number: number, index: number, bridge = 'br0', words = FROM_NICDOM): string {
+  return `mac=00:16:3e:77:${hex(number)}:${hex(index)} bridge=${bridge} ${words}`;
 }
 
 /** `xl create`; resolves with the domain id. Rejects if xl printed an error. */
-export async function createClient(
+export async function createClient(lab: Lab, spec: ClientSpec): Promise<number> {
+  await describeClient(lab, spec);
+  await xl(lab, `create /guests/${spec.name}.cfg`);
+  return domidOf(lab, spec.name);
+}
+
+/** The domain's configuration, /guests/NAME.cfg. */
+export async function describeClient(
   lab: Lab,
-  { name, number, vifs = 1, bridge, vlans = [] }: ClientSpec,
-): Promise<number> {
-  const list = Array.from({ length: vifs }, (_, i) => `'${vifSpec(number, i, bridge).replaceAll(' ', ',')}'`);
+  { name, number, vifs = 1, bridge, words, vlans = [] }: ClientSpec,
+): Promise<void> {
+  const wordsOf = (i: number) => (typeof words === 'object' ? words[i] : words);
+  const list = Array.from({ length: vifs }, (_, i) => vifSpec(number, i, bridge, wordsOf(i)).replaceAll(' ', ','));
   await lab.putFile(
     `/guests/${name}.cfg`,
     [
@@ -55,12 +70,10 @@ export async function createClient(
       `memory = ${vifs > 4 ? 256 : 96}`,
       'vcpus = 1',
       `extra = "console=hvc0 rdinit=/init quiet lab_ip=10.77.0.${number} lab_vlans=${vlans.join(',')}"`,
-      `vif = [ ${list.join(', ')} ]`,
+      `vif = [ ${list.map((one) => `'${one}'`).join(', ')} ]`,
       '',
     ].join('\n'),
   );
-  await xl(lab, `create /guests/${name}.cfg`);
-  return domidOf(lab, name);
 }
 
 export async function domidOf(lab: Lab, name: string): Promise<number> {
@@ -78,8 +91,8 @@ export async function xl(lab: Lab, words: string, timeoutMs = 120_000): Promise<
 }
 
 /** The vifs of one guest by devid; empty when there is none. */
-export async function storeVifs(lab: Lab, domid: number): Promise<Map<number, StoreVif>> {
-  const base = `/local/domain/$(xl domid nicdom)/backend/vif/${domid}`;
+export async function storeVifs(lab: Lab, domid: number, server: Server = 'nicdom'): Promise<Map<number, StoreVif>> {
+  const base = `/local/domain/${DOMID_OF[server]}/backend/vif/${domid}`;
   const { out } = await lab.dom0(`xenstore-ls -f ${base}`);
   const vifs = new Map<number, Record<string, string>>();
   for (const [, devid, node, value] of out.matchAll(
@@ -98,11 +111,12 @@ export async function untilConnected(
   domid: number,
   devids: readonly number[],
   timeoutMs = 60_000,
+  server: Server = 'nicdom',
 ): Promise<void> {
   await lab.until(
     `vifs ${devids} of domain ${domid} connected`,
     async () => {
-      const vifs = await storeVifs(lab, domid);
+      const vifs = await storeVifs(lab, domid, server);
       return vifs.size === devids.length && devids.every((id) => isConnected(vifs.get(id)));
     },
     timeoutMs,
@@ -114,21 +128,32 @@ export function isConnected(vif: StoreVif | undefined): boolean {
 }
 
 /** No directory, not even an empty one, is left of the guest's vif. */
-export async function untilGone(lab: Lab, domid: number, devid: number, timeoutMs = 30_000): Promise<void> {
-  const path = `/local/domain/$(xl domid nicdom)/backend/vif/${domid}/${devid}`;
+export async function untilGone(
+  lab: Lab,
+  domid: number,
+  devid: number,
+  timeoutMs = 30_000,
+  server: Server = 'nicdom',
+): Promise<void> {
+  const path = `/local/domain/${DOMID_OF[server]}/backend/vif/${domid}/${devid}`;
   await lab.until(`${path} is gone`, async () => (await lab.dom0(`xenstore-exists ${path}`)).code === 1, timeoutMs);
 }
 
-/** All of nicdom's interfaces by name. */
-export async function links(lab: Lab): Promise<Map<string, Link>> {
-  const all = JSON.parse(await lab.mustNicdom('ip -j link show')) as Link[];
+/** All interfaces there by name. */
+export async function links(lab: Lab, server: Server = 'nicdom'): Promise<Map<string, Link>> {
+  const all = JSON.parse(await must(lab, server, 'ip -j link show')) as Link[];
   return new Map(all.map((link) => [link.ifname, link]));
 }
 
 /** One line of `ethtool -k`: 'on' or 'off'. */
-export async function feature(lab: Lab, ifname: string, name: string): Promise<string> {
-  const out = await lab.mustNicdom(`ethtool -k ${ifname}`);
+export async function feature(lab: Lab, ifname: string, name: string, server: Server = 'nicdom'): Promise<string> {
+  const out = await must(lab, server, `ethtool -k ${ifname}`);
   return new RegExp(`${name}: (\\S+)`).exec(out)?.[1] ?? `not in: ${out}`;
+}
+
+/** A command that has to work, there. Resolves with its output, trimmed. */
+export function must(lab: Lab, server: Server, command: string): Promise<string> {
+  return server === 'dom0' ? lab.must(command) : lab.mustNicdom(command);
 }
 
 /** Waits until the guest's console shows its nth successful start of pings. */

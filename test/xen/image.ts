@@ -85,8 +85,9 @@ async function finishImage(
 /** What dom0 and nicdom share: vifd as a package would install it, and the lab's own programs. */
 async function stageSystem(root: string, programs: readonly string[]): Promise<void> {
   const vifd = join(root, 'opt/vifd');
-  for (const part of ['dist', 'package.json', 'node_modules/netlink', 'node_modules/node-gyp-build'])
-    cpSync(join(project, part), join(vifd, part), { recursive: true });
+  for (const part of ['dist', 'scripts', 'udev', 'package.json', 'node_modules/netlink', 'node_modules/node-gyp-build'])
+    cpSync(join(project, part), join(vifd, part), { recursive: true, verbatimSymlinks: true });
+  stageScripts(join(root, 'etc/xen/scripts'));
   install('vifd-wrapper', join(root, 'usr/sbin/vifd'));
   install('control', join(root, 'lab/control'));
   install('agent-start', join(root, 'lab/agent-start'));
@@ -105,6 +106,14 @@ async function stageSystem(root: string, programs: readonly string[]): Promise<v
       },
     });
   }
+}
+
+/** vif-vifd as README says, and what the scenarios need to see its callers and its work. */
+function stageScripts(dir: string): void {
+  install('vif-recorded', join(dir, 'vif-recorded'));
+  install('lab.hook', join(dir, 'vif-post.d/lab.hook'));
+  for (const name of ['vif-vifd', 'vif-bridge_qlen', 'vif-bridge_TxOff'])
+    symlinkSync('/opt/vifd/scripts/vif-vifd', join(dir, name));
 }
 
 function install(name: string, to: string, mode = 0o755): void {

@@ -40,6 +40,7 @@ const LOGS: readonly Log[] = (
     ['dom0', '/run/watcher.jsonl'],
     ['nicdom', '/var/log/vifd.log'],
     ['nicdom', '/var/log/devd.log'],
+    ['nicdom', '/var/log/udevd.log'],
     ['nicdom', '/var/log/xen/xen-hotplug.log'],
   ] as const
 ).map(([where, path]) => [where, basename(path), `cat ${path}`]);
@@ -76,7 +77,7 @@ export class Lab {
         () => lab.guestLog('nicdom').then((log) => log.includes('LAB nicdom ready')),
         90_000,
       );
-      await lab.agentReady();
+      await lab.agentReady(options.agent, 0);
       return lab;
     } catch (error) {
       await lab.stop({ failed: true });
@@ -141,17 +142,17 @@ export class Lab {
     }
   }
 
-  /** Starts the agent again, after a test ended it. */
-  async startAgent(): Promise<void> {
-    const before = await this.readyCount();
-    await this.mustNicdom(`/lab/agent-start ${this.options.agent}`);
-    await this.agentReady(before);
+  /** Starts the agent again, after a test ended it; or the other one, perhaps beside it. */
+  async startAgent(agent = this.options.agent): Promise<void> {
+    const before = await this.readyCount(agent);
+    await this.mustNicdom(`/lab/agent-start ${agent}`);
+    await this.agentReady(agent, before);
   }
 
   /** SIGKILL for the agent, by the process id it was started with; resolves when it is gone. */
-  async killAgent(): Promise<void> {
+  async killAgent(agent = this.options.agent): Promise<void> {
     await this.mustNicdom(
-      'pid=$(cat /run/lab-agent.pid); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done',
+      `pid=$(cat /run/lab-${agent}.pid); kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done`,
     );
   }
 
@@ -219,21 +220,22 @@ export class Lab {
   }
 
   /** The agent's log so far. */
-  async agentLog(): Promise<string> {
-    const { out } = await this.nicdom(`gzip -c /var/log/${this.options.agent}.log | base64 -w0`, 60_000);
+  async agentLog(agent = this.options.agent): Promise<string> {
+    const { out } = await this.nicdom(`gzip -c /var/log/${agent}.log | base64 -w0`, 60_000);
     return gunzipSync(Buffer.from(out, 'base64')).toString();
   }
 
-  private async agentReady(linesBefore = 0): Promise<void> {
-    if (this.options.agent === 'none' || this.options.agent === 'service') return;
+  private async agentReady(agent: LabOptions['agent'], linesBefore: number): Promise<void> {
+    if (agent === 'none' || agent === 'service') return;
     // Without its debug log xl devd does not say when it is ready.
-    if (this.options.agent === 'devd' && this.options.quiet) return sleep(10_000);
-    await this.until(`${this.options.agent} is ready`, async () => (await this.readyCount()) > linesBefore, 60_000);
+    if (agent === 'devd' && this.options.quiet) return sleep(10_000);
+    await this.until(`${agent} is ready`, async () => (await this.readyCount(agent)) > linesBefore, 60_000);
   }
 
-  private async readyCount(): Promise<number> {
-    const line = this.options.agent === 'vifd' ? 'ready on ' : 'event epath=.*/backend$';
-    return Number((await this.nicdom(`grep -c '${line}' /var/log/${this.options.agent}.log`)).out.trim());
+  private async readyCount(agent: LabOptions['agent']): Promise<number> {
+    const line = agent === 'vifd' ? 'ready on ' : 'event epath=.*/backend$';
+    // No file yet: 0.
+    return Number((await this.nicdom(`cat /var/log/${agent}.log 2>/dev/null | grep -c '${line}'`)).out.trim());
   }
 
   private record(where: string, command: string, result: Result): Result {

@@ -17,6 +17,7 @@ import {
   rebootScenario,
   reloadScenario,
 } from './scenarios.js';
+import { devdScriptScenarios, dom0ScriptScenarios, udevScenarios } from './script-scenarios.js';
 import { describeLab } from './suite.js';
 
 describe.concurrent('lane 1', () => {
@@ -31,6 +32,7 @@ describe.concurrent('lane 1', () => {
     monitorScenario(lab);
     operatorScenario(lab);
     reloadScenario(lab);
+    dom0ScriptScenarios(lab);
   });
 });
 
@@ -46,5 +48,9 @@ describe.concurrent('lane 2', () => {
     vlanScenario(lab);
   });
 
-  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, devdScenarios);
+  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
+    devdScenarios(lab);
+    devdScriptScenarios(lab);
+    udevScenarios(lab);
+  });
 });
