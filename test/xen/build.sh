@@ -129,7 +129,13 @@ nicdom_disk() {
   chroot "$disk" systemd-hwdb update
   chroot "$disk" journalctl --update-catalog
   chroot "$disk" ldconfig
-  chroot "$disk" systemctl mask serial-getty@hvc0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer
+  chroot "$disk" systemctl mask serial-getty@hvc0.service getty@tty1.service getty-static.service \
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_reap.service fstrim.timer systemd-random-seed.service \
+    modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service dev-mqueue.mount \
+    dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount systemd-udev-load-credentials.service \
+    systemd-update-utmp.service systemd-user-sessions.service systemd-boot-random-seed.service systemd-tpm2-setup-early.service
+  # The lab's hand has no terminal to ask on; without this apt looks for one with many a perl.
+  chroot "$disk" sh -c 'echo "debconf debconf/frontend select Noninteractive" | debconf-set-selections'
   touch "$disk/etc/.updated" "$disk/var/.updated"
   mke2fs -q -t ext4 -O ^has_journal -E root_owner=0:0 -d "$disk" "$out/nicdom.img" 600M
 
