@@ -27,9 +27,10 @@ export class VifLog {
     this.child({ bridge, mtu, did, ms }).info(sentence);
   }
 
-  repaired({ bridge, steps }: Attached): void {
+  repaired({ bridge, steps }: Attached, hint: string): void {
     const did = steps.map(describeStep);
-    if (did.length > 0) this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
+    const sentence = `repaired ${this.name} on ${bridge}: ${did.join(', ')}`;
+    this.child({ bridge, did }).warn(hint === '' ? sentence : `${sentence}; ${hint}`);
   }
 
   left(): void {

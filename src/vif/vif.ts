@@ -31,7 +31,8 @@ import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
 import { findLink } from './observe.js';
-import { Patience } from './patience.js';
+import { LAST_REPAIR_MS, Patience } from './patience.js';
+import { describeStep } from './plan.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
@@ -105,6 +106,11 @@ export class Vif {
     return SETTLE_MS[this.phase];
   }
 
+  /** As settleMs, for a change of its interface: dom0 and the guest do not wait for a fight with another program. */
+  get linkSettleMs(): number {
+    return this.phase === 'connected' ? Math.max(this.settleMs, this.patience.untilRepair()) : this.settleMs;
+  }
+
   /** What dom0 wrote once may have changed. */
   dropBackend(): void {
     this.backend = undefined;
@@ -175,7 +181,7 @@ export class Vif {
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
-    if (this.phase === 'connected') this.log.repaired(attached);
+    if (this.phase === 'connected') this.sayRepaired(attached);
     else this.enterConnected(backend, live, attached);
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
     if (state === XenbusState.Connected) await this.closeKernelError();
@@ -188,6 +194,13 @@ export class Vif {
     this.log.connected(attached, live.hotplugStatus === 'connected');
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
+  }
+
+  private sayRepaired(attached: Attached): void {
+    if (attached.steps.length === 0) return;
+    const contest = this.patience.repaired();
+    if (contest === 'contested') this.log.debug(`repaired again: ${attached.steps.map(describeStep).join(', ')}`);
+    else this.log.repaired(attached, contest === 'alone' ? '' : contestHint(this.log.ifname));
   }
 
   /** Best effort. Where dom0 asked for nothing libxl has told the guest 1500 already. */
@@ -327,3 +340,6 @@ export class Vif {
 const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
 
 const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;
+
+const contestHint = (ifname = 'it'): string =>
+  `something else keeps changing ${ifname}, see what: ip monitor link. Repairs come ever later now, up to ${LAST_REPAIR_MS / 1000} s apart, and are not logged`;

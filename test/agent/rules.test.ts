@@ -425,6 +425,51 @@ describe('the kernel’s side', () => {
   });
 });
 
+describe('another program that undoes repairs again and again', () => {
+  const undo = () => memory.kernel.change('vif5.0', { txqlen: 32 });
+
+  async function contested(): Promise<void> {
+    await attached();
+    for (let i = 0; i < 6; i++) {
+      undo();
+      await memory.reconciler.scan(); // repairs
+    }
+  }
+
+  test('is answered later and later', async () => {
+    await contested();
+    undo();
+    await sleep(700);
+    expect(vif()?.txqlen).toBe(32);
+    expect(memory.says('warn', 'repaired vif5.0')).toBe(4);
+  });
+
+  test('for the vif that it is about only', async () => {
+    await contested();
+    await memory.host.createGuest(6, [{ bridge: 'br0' }]);
+    await eventually(async () => (await memory.host.backendNode(6, 0, 'state')) === '4');
+    memory.kernel.change('vif6.0', { txqlen: 32 });
+    await eventually(() => memory.kernel.find('vif6.0')?.txqlen === 1000, 1_000);
+  });
+
+  test('does not keep a new bridge of dom0’s waiting', async () => {
+    await contested();
+    memory.kernel.addBridge('br1');
+    undo();
+    await memory.dom0Write('bridge', 'br1');
+    await eventually(() => vif()?.master === memory.kernel.find('br1')?.ifindex, 1_000);
+  });
+
+  test('is forgotten after a quiet minute: the next drift is repaired at once, and said', async () => {
+    await contested();
+    undo();
+    await memory.later(60_000);
+    undo();
+    await eventually(() => vif()?.txqlen === 1000, 1_000);
+    expect(memory.says('warn', 'repaired vif5.0')).toBe(6);
+  });
+});
+
 test('a bridge that is down is warned of once: the vif is in place, but no packet passes', async () => {
   await memory.start();
   memory.kernel.change('br0', { up: false });
