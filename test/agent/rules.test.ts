@@ -328,6 +328,30 @@ describe('a directory that is made anew', () => {
   });
 });
 
+describe('a vif that netback does not serve', () => {
+  const logged = () => memory.log.filter(({ level }) => level === 'error').map(({ msg }) => msg);
+
+  test('is told so, and the log says what to do', async () => {
+    await memory.start();
+    await memory.host.netback.stop();
+    void memory.host.createGuest(5, [{ bridge: 'br0' }], { connects: false }).catch(() => undefined);
+    await eventually(async () => (await memory.node('state')) === '1');
+    await memory.later(0);
+    await memory.later(2_500);
+    const told = 'xen-netback has not taken this vif (state is still 1)';
+    await eventually(async () => (await memory.node('hotplug-error')) === told);
+    await eventually(() => logged().includes(`vif 5/0: ${told}; load its module in this domain: modprobe xen-netback`));
+    memory.deaf = true;
+    await memory.host.nicdom.write('error/backend/vif/5/0/error', '22 reading script');
+    await memory.dom0Write('state', '6');
+    await memory.later(0);
+    expect(await memory.node('hotplug-error')).toBe('xen-netback gave this vif up (state 6)');
+    expect(logged().at(-1)).toMatch(
+      /: xen-netback gave this vif up \(state 6\); the kernel says: "22 reading script"$/,
+    );
+  });
+});
+
 describe('leaving', () => {
   /** A backend stuck in Closing, as netback leaves it now and then. */
   async function stuck(): Promise<void> {

@@ -1,7 +1,7 @@
 /** What a service manager is told, and the files that make vifd a service. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildSync } from 'esbuild';
@@ -146,8 +146,18 @@ describe('the pid file', () => {
     mkdirSync(at('directory'));
     spawnSync('mkfifo', [at('pipe')]);
     for (const name of ['precious', 'link', 'directory', 'pipe'])
-      await expect(Pidfile.take(at(name))).rejects.toThrow(/is there and is no pid file; remove it, or name another/);
+      await expect(Pidfile.take(at(name))).rejects.toThrow(
+        `${at(name)} is there and is no pid file; remove it, or name another with --pidfile`,
+      );
     expect(readFileSync(at('precious'), 'utf8')).toBe('as it was');
+  });
+
+  test('of a vifd that has not written it yet has no process to name', async () => {
+    const path = join(scratch(), 'vifd.pid');
+    const fd = openSync(path, 'w');
+    onTestFinished(() => closeSync(fd));
+    spawnSync('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
+    await expect(Pidfile.take(path)).rejects.toThrow(`vifd is running already: ${path} names no process yet`);
   });
 
   test('without the program flock the sentence says what to install', async () => {
