@@ -152,6 +152,35 @@ test('a vif that is not there, and a name that is none', async () => {
   );
 });
 
+test.each(['40000/0', 'eth 0', 'a-name-of-16-chars', '/local/domain/1/backend/vbd/5/0'])(
+  'a name that can be none is wrong usage, before anything is looked at: %s',
+  async (name) => {
+    await world.start();
+    const { exitCode, stderr } = await execa(
+      process.execPath,
+      ['dist/main.js', 'explain', name, '--xenstore', '/nowhere'],
+      { reject: false },
+    );
+    expect([exitCode, stderr]).toEqual([
+      2,
+      `vifd: "${name}" cannot name a vif; write vif5.0, 5/0, its path or its interface`,
+    ]);
+  },
+);
+
+test('sentences are broken at the width of a terminal, and not in a pipe', async () => {
+  await world.start();
+  const words = ['dist/main.js', 'doctor', '--xenstore', world.host.socketOf(NICDOM)];
+  const { stdout: piped } = await execa(process.execPath, words, { reject: false });
+  expect(piped.split('\n').filter((line) => !/^(ok|warning|error) |^ {25}-> |^result: /.test(line))).toEqual([]);
+  expect(Math.max(...piped.split('\n').map((line) => line.length))).toBeGreaterThan(100);
+  const command = `stty cols 100 && ${process.execPath} ${words.join(' ')}`;
+  const { stdout: shown } = await execa('script', ['-qc', command, '/dev/null'], { reject: false });
+  const widths = shown.split(/\r?\n/).map((line) => line.length);
+  expect(Math.max(...widths)).toBeGreaterThan(80);
+  expect(Math.max(...widths)).toBeLessThanOrEqual(100);
+});
+
 test('a name that is none, with the vifs that there are', async () => {
   await world.start();
   await world.host.createGuest(5, [{ bridge: 'br0' }, { bridge: 'br0' }]);

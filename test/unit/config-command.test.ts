@@ -70,7 +70,8 @@ describe('show', () => {
     ));
 
   test('--json', () => {
-    const { files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
+    const { version, files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
+    expect(version).toBe(1);
     expect(files).toEqual(['good.toml']);
     expect(settings).toEqual([
       { key: 'vif.qlen', value: 500, default: 1000, unit: 'packets', from: { file: 'good.toml', line: 3 } },

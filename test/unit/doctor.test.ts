@@ -408,7 +408,7 @@ describe('the worst finding decides', () => {
 });
 
 test('the lines are ASCII and fit, and end with the sum', () => {
-  const lines = formatFindings(examined({ programs: [], netback: 'missing' }));
+  const lines = formatFindings(examined({ programs: [], netback: 'missing' }), 80);
   expect(lines.at(-1)).toBe('result: errors: 1, warnings: 1');
   expect(lines.filter((line) => line.length > 80 || /[^\x20-\x7e]/.test(line))).toEqual([]);
 });
