@@ -51,7 +51,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const kernel = new Kernel();
   let reconciler: Reconciler | undefined;
   const monitor = new LinkMonitor(
-    { onLink: (ifname) => reconciler?.onLinkEvent(ifname), onGap: () => reconciler?.kickAll() },
+    { onLink: (ifname) => reconciler?.onLinkEvent(ifname), onGap: () => reconciler?.onLinkEvent() },
     options.log,
   );
   options.config.onReload = () => reconciler?.kickAll();

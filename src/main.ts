@@ -8,6 +8,7 @@ import { program } from './program.js';
 
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (hasCode(error, 'EUSAGE')) return 2;
   if (hasCode(error, 'ECONFIG')) return 4;
   if (error instanceof ConnectionError || hasCode(error, 'EACCES', 'EPERM', 'ETIMEDOUT')) return 3;
   return 1;

@@ -98,7 +98,7 @@ export function program(version: string): Command {
     .description('every setting with the value that the files give it now, and where that comes from')
     .addOption(configFile())
     .addOption(new Option('--defaults', 'the defaults with their meaning instead: a sample file').conflicts('config'))
-    .option('--json', 'one JSON object')
+    .option('--json', 'one JSON object, {"version":1,...}')
     .action(async (options) => (await import('./commands/config.js')).showConfig(options));
 
   vifd

@@ -15,13 +15,17 @@ export function alignColumns(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
-/** Lines of at most 80 columns, the first behind `label`, the others as far in. A word that is longer stays whole. */
-export function wrap(label: string, text: string): string[] {
+/** A terminal's own columns. What a program reads is not broken: grep finds whole sentences. */
+export const widthOf = ({ isTTY, columns }: Pick<NodeJS.WriteStream, 'isTTY' | 'columns'>): number =>
+  isTTY ? columns || WIDTH : Number.POSITIVE_INFINITY;
+
+/** Lines of at most `width` columns, the first behind `label`, the others as far in. A word that is longer stays whole. */
+export function wrap(label: string, text: string, width = WIDTH): string[] {
   const lines: string[] = [];
   let line = label;
   let empty = true;
   for (const word of text.split(' ')) {
-    if (!empty && line.length + 1 + word.length > WIDTH) {
+    if (!empty && line.length + 1 + word.length > width) {
       lines.push(line);
       line = ' '.repeat(label.length);
       empty = true;

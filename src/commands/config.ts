@@ -18,6 +18,6 @@ export interface ShowOptions {
 export async function showConfig({ config, defaults, json }: ShowOptions): Promise<void> {
   if (defaults && !json) return void process.stdout.write(sampleText());
   const { files, given } = defaults ? { files: [], given: new Map() } : await loadConfig(config);
-  if (json) console.log(JSON.stringify({ files, settings: effectiveSettings(given) }, null, 2));
+  if (json) console.log(JSON.stringify({ version: 1, files, settings: effectiveSettings(given) }, null, 2));
   else process.stdout.write(effectiveText(given));
 }

@@ -6,7 +6,7 @@ import { NETWORK_CHECKS } from '../doctor/network-checks.js';
 import { closeStore } from '../doctor/surroundings.js';
 import { XEN_CHECKS } from '../doctor/xen-checks.js';
 import { ConnectionError } from '../errors.js';
-import { asciiJson } from '../text.js';
+import { asciiJson, widthOf } from '../text.js';
 import { connectXenstore } from '../xenstore/client.js';
 
 export interface DoctorOptions {
@@ -20,7 +20,7 @@ export async function doctor(options: DoctorOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore).catch(unreachable);
   try {
     const report = examine(await gatherMachine(store, options.config), [...XEN_CHECKS, ...NETWORK_CHECKS]);
-    console.log(options.json ? asciiJson(report) : formatFindings(report).join('\n'));
+    console.log(options.json ? asciiJson(report) : formatFindings(report, widthOf(process.stdout)).join('\n'));
     process.exitCode = report.worst === 'error' ? 1 : 0;
   } finally {
     if (!(store instanceof ConnectionError)) await closeStore(store);

@@ -2,7 +2,8 @@
 
 import { surround, withConnections } from '../doctor/surroundings.js';
 import { printable, VifdError } from '../errors.js';
-import { asciiJson } from '../text.js';
+import { asciiJson, widthOf } from '../text.js';
+import { parseIfname } from '../vif/backend.js';
 import { explain as explainVif } from '../vif/explanation.js';
 import { type LookIo, lookAtVif, lookAtVifs } from '../vif/look.js';
 import { formatAccounts, formatAgents, parseVifName } from '../vif/report.js';
@@ -17,29 +18,33 @@ export interface ExplainOptions {
 
 /** The exit code says whether something is wrong; a vif that waits for its guest is not. */
 export async function explain(name: string, options: ExplainOptions): Promise<void> {
+  const key = parseVifName(name);
+  if (key === undefined && parseIfname(name) === undefined)
+    throw new VifdError('EUSAGE', `${printable(name)} cannot name a vif; ${NAMES}`);
   await withConnections(options.xenstore, async (store, kernel) => {
     const io = await surround(store, kernel, options.config);
-    const seen = await find(name, io);
+    const seen = key === undefined ? await find(name, io) : await lookAtVif(key, io);
     const accounts = explainVif(seen);
     if (options.json) console.log(asciiJson({ version: 1, ...seen.key, accounts }));
     else
       console.log(
-        [`vif ${keyText(seen.key)}; ${formatAgents(io.around.programs)}`, ...formatAccounts(accounts)].join('\n'),
+        [
+          `vif ${keyText(seen.key)}; ${formatAgents(io.around.programs)}`,
+          ...formatAccounts(accounts, widthOf(process.stdout)),
+        ].join('\n'),
       );
     process.exitCode = accounts.some(({ verdict }) => verdict === 'wrong') ? 1 : 0;
   });
 }
 
+const NAMES = 'write vif5.0, 5/0, its path or its interface';
+
+/** By its interface. */
 async function find(name: string, io: LookIo): Promise<VifSeen> {
-  const key = parseVifName(name);
-  if (key !== undefined) return lookAtVif(key, io);
   const vifs = await lookAtVifs(io);
   const named = vifs.find(({ link, want }) => link?.ifname === name || want?.ifname === name);
   if (named !== undefined) return named;
   const here =
     vifs.length === 0 ? 'there is no vif here' : `vifs here: ${vifs.map((vif) => keyText(vif.key)).join(', ')}`;
-  throw new VifdError(
-    'ENOVIF',
-    `${printable(name)} names no vif; write vif5.0, 5/0, its path or its interface; ${here}`,
-  );
+  throw new VifdError('ENOVIF', `${printable(name)} names no vif; ${NAMES}; ${here}`);
 }

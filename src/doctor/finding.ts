@@ -39,13 +39,13 @@ export function examine(machine: Machine, checks: readonly Check[]): DoctorRepor
   return { version: 1, worst: has('error') ? 'error' : has('warning') ? 'warning' : 'ok', findings };
 }
 
-/** The lines on a terminal. */
-export function formatFindings({ findings }: DoctorReport): string[] {
+/** The lines for people, of at most `width` columns. */
+export function formatFindings({ findings }: DoctorReport, width: number): string[] {
   const count = (severity: Severity) => findings.filter((finding) => finding.severity === severity).length;
   return [
     ...findings.flatMap(({ code, severity, message, remedy }) => [
-      ...wrap(`${severity.padEnd(7)}  ${code.padEnd(14)}  `, message),
-      ...(remedy === '' ? [] : wrap(' '.repeat(25), `-> ${remedy}`)),
+      ...wrap(`${severity.padEnd(7)}  ${code.padEnd(14)}  `, message, width),
+      ...(remedy === '' ? [] : wrap(' '.repeat(25), `-> ${remedy}`, width)),
     ]),
     `result: errors: ${count('error')}, warnings: ${count('warning')}`,
   ];

@@ -11,11 +11,6 @@ export async function findPrograms(): Promise<Program[]> {
   return found.flatMap((program) => program ?? []);
 }
 
-/** Whether this process is a `vifd run`, in whatever network namespace. */
-export async function isAgent(pid: number): Promise<boolean> {
-  return (await identify(pid, await ownScript()))?.command === 'vifd run';
-}
-
 async function findProgram(pid: number, self: string): Promise<Program | undefined> {
   const program = await identify(pid, self);
   return program !== undefined && (await sharesNetwork(pid)) ? program : undefined;

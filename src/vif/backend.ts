@@ -98,7 +98,7 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
       return optional(nodes, name, parse, expected);
     } catch (error) {
       if (!(error instanceof NodeError)) throw error;
-      complaints.push(`${error.message}; left out, since bridge mode does not use it`);
+      complaints.push(`${error.message}; left out`);
       return undefined;
     }
   };

@@ -165,7 +165,10 @@ function judgeAttachment(seen: VifSeen): Judgement {
   if (runs === undefined) return wrong(says, 'no agent runs here; start it: vifd run');
   if (runs === 'vifd run' && seen.live?.hotplugStatus !== 'error')
     return seen.live?.hotplugStatus === 'connected'
-      ? wrong(says, 'vifd repairs it within 20 s; if it comes back, another program changes it (vifd doctor)')
+      ? wrong(
+          says,
+          'vifd repairs it within 20 s; if it comes back, another program changes it: ip monitor link shows what, vifd doctor may name it',
+        )
       : wait(says, 'vifd is about to do it');
   if (runs === 'vifd run') return wrong(`${says}; ${hotplugError(seen)}`, 'the log of vifd run has the whole reason');
   return missing.some(hinders)

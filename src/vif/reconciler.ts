@@ -88,12 +88,13 @@ export class Reconciler {
     for (const [text, { key }] of this.vifs) if (domid === String(key.domid)) this.kick(text);
   }
 
-  /** An interface of this name appeared, changed or went. */
-  onLinkEvent(ifname: string): void {
-    for (const [text, vif] of this.vifs) if (vif.concerns(ifname)) this.kick(text);
+  /** An interface of this name appeared, changed or went; without a name: any may have. */
+  onLinkEvent(ifname?: string): void {
+    for (const [text, vif] of this.vifs)
+      if (ifname === undefined || vif.concerns(ifname)) this.kick(text, vif.linkSettleMs);
   }
 
-  /** Events may have been missed: looks at every vif that is known. */
+  /** Looks at every vif that is known. */
   kickAll(): void {
     for (const text of this.vifs.keys()) this.kick(text);
   }
@@ -116,8 +117,7 @@ export class Reconciler {
     return this.loop.stop();
   }
 
-  private kick(text: KeyText): void {
-    const settleMs = this.vifs.get(text)?.settleMs ?? 0;
+  private kick(text: KeyText, settleMs = this.vifs.get(text)?.settleMs ?? 0): void {
     if (settleMs > 0) this.loop.kickLater(text, settleMs);
     else void this.loop.kick(text);
   }

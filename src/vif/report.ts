@@ -122,18 +122,19 @@ const count = ({ packets, dropped }: Counters): string => `${packets} (${dropped
 
 const word = (value: string | null): string => (value === null || value === '' ? '-' : plainWord(value));
 
-/** The lines of `vifd explain`. */
+/** The lines of `vifd explain`, of at most `width` columns. */
 export function formatAccounts(
   accounts: readonly { verdict: string; station: string; says: string; remedy: string }[],
+  width: number,
 ) {
   const last = accounts.at(-1);
   const lines = accounts.flatMap(({ verdict, station, says, remedy }) => [
-    ...wrap(`${verdict.padEnd(5)}  ${station.padEnd(10)}  `, says),
-    ...(remedy === '' ? [] : wrap(' '.repeat(19), `-> ${remedy}`)),
+    ...wrap(`${verdict.padEnd(5)}  ${station.padEnd(10)}  `, says, width),
+    ...(remedy === '' ? [] : wrap(' '.repeat(19), `-> ${remedy}`, width)),
   ]);
   if (last === undefined || last.verdict === 'ok' || last.verdict === 'note') return [...lines, 'result: it works'];
   const what = last.verdict === 'wait' ? 'it waits at' : 'it fails at';
-  return [...lines, ...wrap('result: ', `${what} "${last.station}"; what comes behind it was not looked at`)];
+  return [...lines, ...wrap('result: ', `${what} "${last.station}"; what comes behind it was not looked at`, width)];
 }
 
 /** `vif5.0`, `5/0`, or a path in the vif's backend or frontend directory. Undefined: may be an interface's name. */

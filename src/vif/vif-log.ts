@@ -56,11 +56,12 @@ export class VifLog {
     this.child({ bridge, mtu, did, ms }).info(sentence);
   }
 
-  repaired({ bridge, steps }: Attached): void {
+  repaired({ bridge, steps }: Attached, hint: string): void {
     const did = steps.map(describeStep);
     if (did.length === 0) return;
     this.counts?.repaired([...new Set(steps.flatMap(subjects))]);
-    this.child({ bridge, did }).warn(`repaired ${this.name} on ${bridge}: ${did.join(', ')}`);
+    const sentence = `repaired ${this.name} on ${bridge}: ${did.join(', ')}`;
+    this.child({ bridge, did }).warn(hint === '' ? sentence : `${sentence}; ${hint}`);
   }
 
   left(): void {

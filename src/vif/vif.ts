@@ -10,7 +10,7 @@
  */
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.js';
-import { AttachError, ConnectionError, hasCode, XenstoreError } from '../errors.js';
+import { ConnectionError, hasCode, XenstoreError } from '../errors.js';
 import type { Lanes } from '../lanes.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Place } from '../service/script-protocol.js';
@@ -30,8 +30,10 @@ import { Departure, type GuestActivity, type LeavingReason } from './departure.j
 import { explainFailure, explainKernelError } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
+import { blameNetback, checkKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
-import { Patience } from './patience.js';
+import { LAST_REPAIR_MS, Patience } from './patience.js';
+import { describeStep } from './plan.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
@@ -109,6 +111,11 @@ export class Vif {
     return this.phase === 'connected' ? this.place?.bridge : (this.want?.bridge ?? this.place?.bridge);
   }
 
+  /** As settleMs, for a change of its interface: dom0 and the guest do not wait for a fight with another program. */
+  get linkSettleMs(): number {
+    return this.phase === 'connected' ? Math.max(this.settleMs, this.patience.untilRepair()) : this.settleMs;
+  }
+
   /** What dom0 wrote once may have changed. */
   dropBackend(): void {
     this.backend = undefined;
@@ -159,7 +166,7 @@ export class Vif {
     if (drops === this.drops) this.backend = backend; // else it may be old already, and another look is asked for
     if (live.state <= XenbusState.Initialising) return this.wait(live, live.state);
     this.log.taken();
-    if (isClosed(live.state)) await this.checkKernelError(live.state);
+    if (isClosed(live.state)) await checkKernelError(store, this.key, live.state);
     return this.bringUp(backend, live, live.state);
   }
 
@@ -185,7 +192,7 @@ export class Vif {
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
-    if (this.phase === 'connected') this.log.repaired(attached);
+    if (this.phase === 'connected') this.sayRepaired(attached);
     else this.enterConnected(backend, live, attached);
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
     if (state === XenbusState.Connected) await this.closeKernelError();
@@ -198,6 +205,13 @@ export class Vif {
     this.log.connected(attached, live.hotplugStatus === 'connected');
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
+  }
+
+  private sayRepaired(attached: Attached): void {
+    if (attached.steps.length === 0) return;
+    const contest = this.patience.repaired();
+    if (contest === 'contested') this.log.debug(`repaired again: ${attached.steps.map(describeStep).join(', ')}`);
+    else this.log.repaired(attached, contest === 'alone' ? '' : contestHint(this.log.ifname));
   }
 
   /** Best effort. Where dom0 asked for nothing libxl has told the guest 1500 already. */
@@ -217,28 +231,12 @@ export class Vif {
     }
     this.patience.waitIn(state);
     if (this.phase !== 'failed') this.enter('waiting');
-    if (this.isOverdue()) await this.blameNetback(state);
+    if (this.isOverdue()) await blameNetback(this.io.store, this.key, state, this.want?.kernelName ?? this.likelyName);
     return { againMs: this.patience.nextPoll() };
   }
 
   private isOverdue(): boolean {
     return this.phase === 'failed' || this.patience.isOver();
-  }
-
-  private async blameNetback(state: number): Promise<never> {
-    if (state <= XenbusState.Initialising) {
-      const what = `xen-netback has not taken this vif (state is still ${state})`;
-      throw new AttachError('ENONETBACK', what, 'load its module in this domain: modprobe xen-netback');
-    }
-    await this.checkKernelError(state);
-    const what = isClosed(state) ? gaveUp(state) : `xen-netback made no interface ${this.want?.kernelName}`;
-    throw new AttachError('ENOLINK', what, 'see the kernel log of this domain: dmesg | grep vif');
-  }
-
-  /** A vif that netback closed for a fault of its own looks like one that the guest closed, but for this node. */
-  private async checkKernelError(state: number): Promise<void> {
-    const text = await readKernelError(this.io.store, this.key);
-    if (text !== undefined) throw new AttachError('ENETBACK', gaveUp(state), explainKernelError(text));
   }
 
   /** The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. */
@@ -334,6 +332,5 @@ export class Vif {
   }
 }
 
-const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
-
-const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;
+const contestHint = (ifname = 'it'): string =>
+  `something else keeps changing ${ifname}, see what: ip monitor link. Repairs come ever later now, up to ${LAST_REPAIR_MS / 1000} s apart, and are not logged`;

@@ -1,7 +1,7 @@
 /** What the agent finds when it starts, and what drifts while it runs. */
 import { spawn } from 'node:child_process';
 import { execaSync } from 'execa';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
 import { ip, showAddresses, showLink } from '../netns/namespace.js';
 import { eventually } from './agent-process.js';
@@ -96,6 +96,25 @@ describe('repair', () => {
     await world.agent.saw(({ level, msg }) => level === 'warn' && msg.startsWith('repaired vif5.0 on br0'));
     await sleep(300);
     expect(world.agent.log.filter(({ msg }) => msg.startsWith('repaired')).length).toBeLessThanOrEqual(2); // no fight with itself
+  });
+
+  test('a program that keeps undoing it is answered ever later, and the log says so once', async () => {
+    await attached();
+    const undo = 'while sleep 0.05; do ip link set vif5.0 txqueuelen 32 nomaster; done';
+    const opponent = spawn('sh', ['-c', undo], { stdio: 'ignore' });
+    onTestFinished(() => void opponent.kill());
+    await sleep(8_000);
+    const repairs = world.agent.log.filter(({ msg }) => msg.startsWith('repaired vif5.0'));
+    expect(repairs.length).toBeGreaterThanOrEqual(4); // the first ones at once
+    expect(repairs.length).toBeLessThanOrEqual(8);
+    const told = repairs.filter(({ level }) => level === 'warn');
+    expect(told.length).toBe(4);
+    expect(told.at(-1)?.msg).toMatch(
+      /^repaired vif5\.0 on br0: txqlen=1000 master=\d+; something else keeps changing vif5\.0, see what: ip monitor link\. /,
+    );
+    opponent.kill();
+    await eventually(() => showLink('vif5.0')?.master === 'br0', 15_000);
+    expect(await world.host.detachVif(5, 0)).toMatchObject({ ok: true, errors: [] }); // what dom0 asks is not put off
   });
 
   test('what makes no link event is found by the periodic look', { timeout: 40_000 }, async () => {

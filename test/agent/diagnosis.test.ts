@@ -152,6 +152,69 @@ test('a vif that is not there, and a name that is none', async () => {
   );
 });
 
+test.each(['40000/0', 'eth 0', 'a-name-of-16-chars', '/local/domain/1/backend/vbd/5/0'])(
+  'a name that can be none is wrong usage, before anything is looked at: %s',
+  async (name) => {
+    await world.start();
+    const { exitCode, stderr } = await execa(
+      process.execPath,
+      ['dist/main.js', 'explain', name, '--xenstore', '/nowhere'],
+      { reject: false },
+    );
+    expect([exitCode, stderr]).toEqual([
+      2,
+      `vifd: "${name}" cannot name a vif; write vif5.0, 5/0, its path or its interface`,
+    ]);
+  },
+);
+
+test('sentences are broken at the width of a terminal, and not in a pipe', async () => {
+  await world.start();
+  const words = ['dist/main.js', 'doctor', '--xenstore', world.host.socketOf(NICDOM)];
+  const { stdout: piped } = await execa(process.execPath, words, { reject: false });
+  expect(piped.split('\n').filter((line) => !/^(ok|warning|error) |^ {25}-> |^result: /.test(line))).toEqual([]);
+  expect(Math.max(...piped.split('\n').map((line) => line.length))).toBeGreaterThan(100);
+  const command = `stty cols 100 && ${process.execPath} ${words.join(' ')}`;
+  const { stdout: shown } = await execa('script', ['-qc', command, '/dev/null'], { reject: false });
+  const widths = shown.split(/\r?\n/).map((line) => line.length);
+  expect(Math.max(...widths)).toBeGreaterThan(80);
+  expect(Math.max(...widths)).toBeLessThanOrEqual(100);
+});
+
+test('a name that is none, with the vifs that there are', async () => {
+  await world.start();
+  await world.host.createGuest(5, [{ bridge: 'br0' }, { bridge: 'br0' }]);
+  await world.connected(5, 1);
+  expect((await vifd('explain', 'eth7')).stderr).toBe(
+    'vifd: "eth7" names no vif; write vif5.0, 5/0, its path or its interface; vifs here: 5/0, 5/1',
+  );
+});
+
+test('vif-script with a path that is none', async () => {
+  await world.start();
+  const { exitCode, stderr } = await vifd('vif-script', 'online', 'backend/vif/x');
+  expect([exitCode, stderr]).toEqual([1, 'vifd: the path is "backend/vif/x"; expected backend/vif/DOMID/DEVID']);
+});
+
+test('the demo says what it lacks, and when its agent ends', async () => {
+  await world.start();
+  const demo = (env: Record<string, string>) =>
+    execa(process.execPath, ['dist/main.js', 'demo'], { reject: false, env });
+  expect(await demo({ PATH: '/nowhere' })).toMatchObject({
+    exitCode: 1,
+    stderr:
+      'vifd: the demo needs a network namespace, the programs unshare and ip (util-linux, iproute2), and bridges in the kernel: spawnSync unshare ENOENT',
+  });
+  const directory = await mkdtemp(join(tmpdir(), 'vifd-demo-'));
+  const preload = join(directory, 'end.cjs');
+  await writeFile(preload, 'if (process.argv[2] === "run") process.exit(7);');
+  expect(await demo({ NODE_OPTIONS: `--require ${preload}` })).toMatchObject({
+    exitCode: 1,
+    stderr: 'vifd: vifd run ended before it was ready (exit code 7)',
+  });
+  await rm(directory, { recursive: true });
+});
+
 test('a custom name is found', async () => {
   await world.start();
   await world.host.createGuest(5, [{ bridge: 'br0', vifname: 'lan0' }]);

@@ -329,6 +329,30 @@ describe('a directory that is made anew', () => {
   });
 });
 
+describe('a vif that netback does not serve', () => {
+  const logged = () => memory.log.filter(({ level }) => level === 'error').map(({ msg }) => msg);
+
+  test('is told so, and the log says what to do', async () => {
+    await memory.start();
+    await memory.host.netback.stop();
+    void memory.host.createGuest(5, [{ bridge: 'br0' }], { connects: false }).catch(() => undefined);
+    await eventually(async () => (await memory.node('state')) === '1');
+    await memory.later(0);
+    await memory.later(2_500);
+    const told = 'xen-netback has not taken this vif (state is still 1)';
+    await eventually(async () => (await memory.node('hotplug-error')) === told);
+    await eventually(() => logged().includes(`vif 5/0: ${told}; load its module in this domain: modprobe xen-netback`));
+    memory.deaf = true;
+    await memory.host.nicdom.write('error/backend/vif/5/0/error', '22 reading script');
+    await memory.dom0Write('state', '6');
+    await memory.later(0);
+    expect(await memory.node('hotplug-error')).toBe('xen-netback gave this vif up (state 6)');
+    expect(logged().at(-1)).toMatch(
+      /: xen-netback gave this vif up \(state 6\); the kernel says: "22 reading script"$/,
+    );
+  });
+});
+
 describe('leaving', () => {
   /** A backend stuck in Closing, as netback leaves it now and then. */
   async function stuck(): Promise<void> {
@@ -423,6 +447,51 @@ describe('the kernel’s side', () => {
   test('a refusal names the value', () => {
     const { message } = new NetlinkError('EINVAL', 'set mtu=9000 of', 'vif5.0', 22);
     expect(message).toBe('the kernel refused to set mtu=9000 of vif5.0: EINVAL (the device does not accept the value)');
+  });
+});
+
+describe('another program that undoes repairs again and again', () => {
+  const undo = () => memory.kernel.change('vif5.0', { txqlen: 32 });
+
+  async function contested(): Promise<void> {
+    await attached();
+    for (let i = 0; i < 6; i++) {
+      undo();
+      await memory.reconciler.scan(); // repairs
+    }
+  }
+
+  test('is answered later and later', async () => {
+    await contested();
+    undo();
+    await sleep(700);
+    expect(vif()?.txqlen).toBe(32);
+    expect(memory.says('warn', 'repaired vif5.0')).toBe(4);
+  });
+
+  test('for the vif that it is about only', async () => {
+    await contested();
+    await memory.host.createGuest(6, [{ bridge: 'br0' }]);
+    await eventually(async () => (await memory.host.backendNode(6, 0, 'state')) === '4');
+    memory.kernel.change('vif6.0', { txqlen: 32 });
+    await eventually(() => memory.kernel.find('vif6.0')?.txqlen === 1000, 1_000);
+  });
+
+  test('does not keep a new bridge of dom0’s waiting', async () => {
+    await contested();
+    memory.kernel.addBridge('br1');
+    undo();
+    await memory.dom0Write('bridge', 'br1');
+    await eventually(() => vif()?.master === memory.kernel.find('br1')?.ifindex, 1_000);
+  });
+
+  test('is forgotten after a quiet minute: the next drift is repaired at once, and said', async () => {
+    await contested();
+    undo();
+    await memory.later(60_000);
+    undo();
+    await eventually(() => vif()?.txqlen === 1000, 1_000);
+    expect(memory.says('warn', 'repaired vif5.0')).toBe(6);
   });
 });
 

@@ -1,6 +1,16 @@
 /** The agent under a service manager: systemd's words through a stand-in for systemd-notify, and the SysV script. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -53,6 +63,33 @@ test('systemd hears READY when the vifs that were there are connected, then coun
   await eventually(() => said().includes('STATUS=1 vifs connected, 1 failed\n'));
   await world.agent.kill('SIGTERM');
   expect(said().endsWith('STOPPING=1\n')).toBe(true);
+});
+
+test('a session that ends during its first look at the vifs is not READY', async () => {
+  const directory = scratch();
+  const said = () => (existsSync(join(directory, 'said')) ? readFileSync(join(directory, 'said'), 'utf8') : '');
+  program(join(directory, 'systemd-notify'), `echo "$*" >>${directory}/said`);
+  environment({ PATH: `${directory}:${process.env.PATH}`, NOTIFY_SOCKET: 'unused' });
+  await world.start({ agent: false });
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  const path = join(directory, 'xenstore');
+  const between = createServer((agent) => {
+    const store = connect(world.host.socketOf(NICDOM));
+    for (const socket of [agent, store]) socket.on('error', () => undefined);
+    store.on('data', (bytes) => agent.write(bytes));
+    agent.on('data', (bytes) => {
+      if (!String(bytes).includes('backend/vif/5/0')) return store.write(bytes);
+      between.close();
+      store.destroy();
+      return agent.destroy();
+    });
+  });
+  between.listen(path);
+  world.agent = new AgentProcess(path);
+  await world.agent.saw(({ msg }) => msg.startsWith('no xenstore yet'));
+  expect(said()).toBe('STATUS=the connection to xenstore is lost\n');
+  symlinkSync(world.host.socketOf(NICDOM), path);
+  await eventually(() => said().includes('READY=1 STATUS=1 vifs connected\n'));
 });
 
 test('a domain that does not know its number lives all the same, by the watchdog’s measure', async () => {

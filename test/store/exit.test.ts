@@ -122,7 +122,7 @@ async function startBlockedAgent() {
   const device = join(temporaryDirectory(), 'xenbus');
   await startDevice(device, peer);
   const { child, says } = startAgent(device);
-  await says('xenstored does not answer');
+  await says('xenstored does not answer, and a read of it is still blocked; vifd goes on when it answers');
   return { child, device, says, answer: () => answer() };
 }
 

@@ -46,6 +46,14 @@ describe('check', () => {
     );
   });
 
+  test('an empty name is wrong usage', () => {
+    const { status, stderr } = vifd('config', 'check', '');
+    expect([status, stderr.split('\n')[0]]).toEqual([
+      2,
+      "error: command-argument value '' is invalid for argument 'file'. it must not be empty.",
+    ]);
+  });
+
   test('none that is there', () => {
     const { status, stderr } = vifd('config', 'check', 'none.toml');
     expect([status, stderr]).toEqual([4, 'vifd: none.toml: does not exist; expected a readable TOML file\n']);
@@ -62,7 +70,8 @@ describe('show', () => {
     ));
 
   test('--json', () => {
-    const { files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
+    const { version, files, settings } = JSON.parse(vifd('config', 'show', '--json', '-c', 'good.toml').stdout);
+    expect(version).toBe(1);
     expect(files).toEqual(['good.toml']);
     expect(settings.slice(2, 5)).toEqual([
       { key: 'vif.mtu', value: null, default: null, unit: 'bytes', from: null },

@@ -54,104 +54,283 @@ test('a healthy machine: every check that says something says ok, without a reme
   const { worst, findings } = examined({});
   expect(findings.filter(({ severity, remedy }) => severity !== 'ok' || remedy !== '')).toEqual([]);
   expect(worst).toBe('ok');
+  expect(findings.map(({ message }) => message)).toEqual(
+    expect.arrayContaining([
+      'this machine runs under Xen',
+      'xenstore answers on /dev/xen/xenbus',
+      'this is domain 1',
+      'xen-netback is loaded',
+      'vifd run (pid 77) runs',
+      'the configuration files are valid',
+      'no udev rule attaches vifs',
+      'this domain owns 40 xenstore nodes with 1 vifs; by default it may own 1000, which leaves room for 40 vifs more',
+      'of the vifs here (1) none has failed',
+      'the kernel speaks ethtool over netlink',
+      'iproute2 is here',
+      'br0 has the ports eth0, lan',
+      'no policy was found that drops bridged packets',
+    ]),
+  );
 });
 
+test.each<[string, string, Partial<Machine>]>([
+  [
+    'networkmanager',
+    'NetworkManager leaves vifs alone',
+    { ...NM_RUNS, ...files({ networkManager: file('a', '[keyfile]\nunmanaged-devices=interface-name:vif*\n') }) },
+  ],
+  [
+    'networkd',
+    '05-vif.network keeps networkd off vifs',
+    { ...NETWORKD_RUNS, ...files({ networkd: file('05-vif.network', '[Match]\nName=vif*\n[Link]\nUnmanaged=yes\n') }) },
+  ],
+  ['networkd', 'systemd-networkd has no file for vifs', NETWORKD_RUNS],
+  ['bridge', 'br1 has no ports', withLinks({ ...bridge, ifname: 'br1' })],
+])('%s: %s', (code, message, more) =>
+  expect(examined(more).findings).toContainEqual({ code, severity: 'ok', message, remedy: '' }),
+);
+
 /** Code, severity, the machine, what is said, what is to be done. */
-const FIRES: [string, Severity, Partial<Machine>, RegExp, RegExp][] = [
-  ['xen', 'error', { hypervisor: undefined, ...noXenstore }, /type is missing: .*not run under Xen/, /vifd demo/],
-  ['xen', 'warning', { hypervisor: 'kvm' }, /type is "kvm": no Xen, but a xenstore answers/, /^$/],
-  ['xenstore', 'error', noXenstore, /permission denied: run as root.*not examined$/, /^$/],
-  ['configuration', 'error', { configFault: 'a.toml:3: vif.qlen is "x"' }, /a\.toml:3.*defaults/, /^correct it/],
-  ['domain', 'warning', { xenstore: { ...store, domid: '0' } }, /this is dom0/, /run_hotplug_scripts=0/],
-  ['domain', 'warning', { xenstore: { ...store, domid: undefined } }, /"domid" is missing/, /works without/],
+const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
+  [
+    'xen',
+    'error',
+    { hypervisor: undefined, ...noXenstore },
+    '/sys/hypervisor/type is missing: this machine does not run under Xen',
+    'run vifd in a Xen driver domain; to see it work here: vifd demo',
+  ],
+  ['xen', 'warning', { hypervisor: 'kvm' }, '/sys/hypervisor/type is "kvm": no Xen, but a xenstore answers', ''],
+  [
+    'xenstore',
+    'error',
+    noXenstore,
+    '/dev/xen/xenbus: permission denied: run as root. What needs xenstore (vifs, agents, quotas) was not examined',
+    '',
+  ],
+  [
+    'configuration',
+    'error',
+    { configFault: 'a.toml:3: vif.qlen is "x"' },
+    '"a.toml:3: vif.qlen is \\"x\\""; vifs are judged by the defaults here',
+    'correct it: vifd does not start with it, and a running one keeps what it had',
+  ],
+  [
+    'domain',
+    'warning',
+    { xenstore: { ...store, domid: '0' } },
+    'this is dom0, where libxl runs the vif scripts itself',
+    'run vifd in the driver domain, or make sure that libxl does not (run_hotplug_scripts=0 in xl.conf)',
+  ],
+  [
+    'domain',
+    'warning',
+    { xenstore: { ...store, domid: undefined } },
+    'the node "domid" is missing: this domain does not know its number',
+    'vifd works without it',
+  ],
   [
     'netback',
     'error',
     { netback: 'missing' },
-    /not loaded: every vif stays in state 1.*10 s/,
-    /^modprobe xen-netback;/,
+    'the module xen-netback is not loaded: every vif stays in state 1, and dom0 gives up after 10 s',
+    'modprobe xen-netback; echo xen-netback >> /etc/modules-load.d/xen.conf',
   ],
-  ['netback', 'error', { netback: 'no bus' }, /no Xen backends/, /CONFIG_XEN_BACKEND/],
-  ['agent', 'warning', { programs: [] }, /no agent seems to run/, /^vifd run$/],
-  ['agent', 'warning', { programs: [DEVD] }, /xl devd \(pid 88\) runs/, /stop it before vifd run/],
-  ['agent', 'error', { programs: [VIFD, DEVD] }, /vifd run \(pid 77\), xl devd \(pid 88\)/, /stop all but one/],
-  ['agent', 'error', { programs: [VIFD, { ...VIFD, pid: 78 }] }, /pid 77.*pid 78/, /stop all but one/],
+  [
+    'netback',
+    'error',
+    { netback: 'no bus' },
+    '/sys/bus/xen-backend is missing: this kernel has no Xen backends',
+    'use one with CONFIG_XEN_BACKEND',
+  ],
+  ['agent', 'warning', { programs: [] }, 'no agent seems to run: new vifs will not be attached', 'vifd run'],
+  [
+    'agent',
+    'warning',
+    { programs: [DEVD] },
+    'xl devd (pid 88) runs',
+    'stop it before vifd run is started: both would attach the same vifs',
+  ],
+  [
+    'agent',
+    'error',
+    { programs: [VIFD, DEVD] },
+    'several agents run: vifd run (pid 77), xl devd (pid 88); they attach the same vifs',
+    'stop all but one vifd run',
+  ],
+  [
+    'agent',
+    'error',
+    { programs: [VIFD, { ...VIFD, pid: 78 }] },
+    'several agents run: vifd run (pid 77), vifd run (pid 78); they attach the same vifs',
+    'stop all but one vifd run',
+  ],
   [
     'udev-rules',
     'warning',
     files({ udevRules: file('/lib/udev/rules.d/xen-backend.rules', UDEV_RULE) }),
-    /xen-backend\.rules runs a program/,
-    /ln -s \/dev\/null \/etc\/udev\/rules\.d\/xen-backend\.rules/,
+    '/lib/udev/rules.d/xen-backend.rules runs a program for each vif (xen-backend), beside the agent',
+    'mask it: ln -s /dev/null /etc/udev/rules.d/xen-backend.rules; udevadm control --reload',
   ],
   [
     'ifupdown',
     'warning',
     files({ interfaces: file('/etc/network/interfaces', 'allow-hotplug /vif*\niface vif5.0 inet manual\n') }),
-    /\/etc\/network\/interfaces has a stanza/,
-    /remove it/,
+    '/etc/network/interfaces has a stanza for vifs: ifupdown configures them beside the agent',
+    'remove it',
   ],
-  ['node-quota', 'warning', { xenstore: { ...store, nodes: 900 } }, /owns 900 .*room for 4 vifs more/, /quota nodes=/],
-  ['watch-quota', 'warning', { vifs: manyVifs(36) }, /about 116 in all.*room for 4 vifs more/, /quota watches=/],
-  ['silo', 'warning', { vifs: [refused] }, /given up: 5\/0 \(Closed\)/, /allocating event channel.*xsm=dummy/],
-  ['vif', 'error', { vifs: [seen({ link: undefined })] }, /^vif 5\/0: .*no interface vif5\.0/, /vifd explain 5\/0/],
-  ['netlink', 'error', { netlinkFault: 'ENOSYS' }, /over netlink: ENOSYS/, /README/],
-  ['ethtool', 'error', { ethtoolFault: 'no family' }, /^no family$/, /Linux 5\.6.*tx_checksum/],
-  ['iproute2', 'warning', { hasIp: false }, /program ip is missing/, /install iproute2/],
-  ['bridge', 'warning', withLinks(eth0), /no bridge here/, /type bridge/],
+  [
+    'node-quota',
+    'warning',
+    { xenstore: { ...store, nodes: 900 } },
+    'this domain owns 900 xenstore nodes with 1 vifs; by default it may own 1000, which leaves room for 4 vifs more',
+    'raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000); oxenstored: quota-maxentity',
+  ],
+  [
+    'watch-quota',
+    'warning',
+    { vifs: manyVifs(36) },
+    'the kernel takes 3 xenstore watches a vif, about 116 in all; by default a domain may have 128 (oxenstored: 100), which leaves room for 4 vifs more',
+    'raise it in dom0: xenstored --quota watches=1000 (older: -W 1000); oxenstored: quota-maxwatch',
+  ],
+  [
+    'silo',
+    'warning',
+    { vifs: [refused] },
+    "no guest has connected, and the drivers of these have given up: 5/0 (Closed). Xen's XSM policy may be SILO, which forbids guests to talk to a driver domain",
+    'look for "allocating event channel" in the guest\'s kernel log; in dom0: xl dmesg | grep -i xsm; boot Xen with xsm=dummy',
+  ],
+  [
+    'vif',
+    'error',
+    { vifs: [seen({ link: undefined })] },
+    'vif 5/0: the kernel has made no interface vif5.0',
+    'see the kernel log of this domain: dmesg | grep vif (vifd explain 5/0)',
+  ],
+  [
+    'netlink',
+    'error',
+    { netlinkFault: 'ENOSYS' },
+    'the kernel cannot be asked over netlink: ENOSYS',
+    'see the README for what vifd needs',
+  ],
+  [
+    'ethtool',
+    'error',
+    { ethtoolFault: 'no family' },
+    'no family',
+    'use Linux 5.6 or later, or tx_checksum = "keep" in the configuration',
+  ],
+  [
+    'iproute2',
+    'warning',
+    { hasIp: false },
+    'the program ip is missing, or not iproute2: vifd hears of changes by its periodic look only',
+    'install iproute2',
+  ],
+  [
+    'bridge',
+    'warning',
+    withLinks(eth0),
+    'there is no bridge here for vifs to join',
+    'ip link add br_lan type bridge && ip link set br_lan up && ip link set NIC master br_lan',
+  ],
   [
     'bridge',
     'error',
     withLinks({ ...bridge, up: false }, eth0, vif),
-    /br0 has the ports eth0, lan, but is down/,
-    /ip link set br0 up/,
+    'br0 has the ports eth0, lan, but is down: no packet passes',
+    'ip link set br0 up',
   ],
-  ['bridge', 'warning', withLinks({ ...bridge, up: false }, eth0), /is down/, /ip link set br0 up/],
-  ['uplink', 'warning', withLinks(bridge, vif), /br0 has no uplink/, /master br0/],
+  [
+    'bridge',
+    'warning',
+    withLinks({ ...bridge, up: false }, eth0),
+    'br0 has the ports eth0, but is down: no packet passes',
+    'ip link set br0 up',
+  ],
+  [
+    'uplink',
+    'warning',
+    withLinks(bridge, vif),
+    'br0 has no uplink: its guests reach each other and this domain only',
+    'if they are to reach further: ip link set NIC master br0',
+  ],
+  [
+    'uplink',
+    'warning',
+    withLinks(bridge, aLink('vif5.0', { master: 3 })),
+    'br0 has no uplink: its guests reach each other and this domain only',
+    'if they are to reach further: ip link set NIC master br0',
+  ],
   [
     'vlan',
     'warning',
     withLinks(bridge, eth0, aLink('eth0.10', { ifindex: 12, kind: 'vlan', lower: eth0.ifindex })),
-    /^eth0\.10 is a VLAN on eth0, which is a port of br0/,
-    /link br0 name NAME type vlan/,
+    'eth0.10 is a VLAN on eth0, which is a port of br0: the packets of this VLAN do not reach the guests of br0',
+    'make the VLAN on the bridge: ip link add link br0 name NAME type vlan id N, and move the addresses of eth0.10 there',
   ],
-  ['uplink', 'warning', withLinks(bridge, aLink('vif5.0', { master: 3 })), /br0 has no uplink/, /master br0/],
   [
     'mtu',
     'warning',
     withLinks(bridge, { ...eth0, mtu: 9000 }, vif),
-    /br0 .*\(1500 on lan; 9000 on eth0\)/,
-    /ip link set NIC mtu N/,
+    'the ports of br0 have different MTUs (1500 on lan; 9000 on eth0): larger packets are lost between them',
+    "give all the same: ip link set NIC mtu N, and mtu=N in the guest's vif line",
   ],
-  ['br-netfilter', 'warning', dropping('ip'), /policy DROP in ip filter FORWARD/, /bridge-nf-call-iptables=0/],
-  ['br-netfilter', 'warning', dropping('ip6'), /policy DROP in ip6 /, /bridge-nf-call-ip6tables=0/],
-  ['br-netfilter', 'warning', dropping('inet'), /policy DROP in inet /, /rule/],
-  ['br-netfilter', 'warning', dropping('bridge', { iptables: false, ip6tables: false }), /bridge filter/, /rule/],
+  [
+    'br-netfilter',
+    'warning',
+    dropping('ip'),
+    "policy DROP in ip filter FORWARD also meets bridged packets: guests' packets are lost unless a rule accepts them (Docker sets such a policy)",
+    'sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, or accept them by a rule',
+  ],
+  [
+    'br-netfilter',
+    'warning',
+    dropping('ip6'),
+    "policy DROP in ip6 filter FORWARD also meets bridged packets: guests' packets are lost unless a rule accepts them (Docker sets such a policy)",
+    'sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, or accept them by a rule',
+  ],
+  [
+    'br-netfilter',
+    'warning',
+    dropping('inet'),
+    "policy DROP in inet filter FORWARD also meets bridged packets: guests' packets are lost unless a rule accepts them (Docker sets such a policy)",
+    'sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, or accept them by a rule',
+  ],
+  [
+    'br-netfilter',
+    'warning',
+    dropping('bridge', { iptables: false, ip6tables: false }),
+    "policy DROP in bridge filter FORWARD also meets bridged packets: guests' packets are lost unless a rule accepts them (Docker sets such a policy)",
+    'sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0, or accept them by a rule',
+  ],
   [
     'br-netfilter',
     'warning',
     { bridgeFilter: { iptables: true, ip6tables: undefined, dropping: undefined } },
-    /cannot be read/,
-    /as root/,
+    'br_netfilter hands bridged packets to iptables, whose FORWARD policy cannot be read',
+    'run vifd doctor as root, with nft and iptables installed',
   ],
-  ['networkmanager', 'warning', NM_RUNS, /NetworkManager runs/, /unmanaged-devices=interface-name:vif\*/],
+  [
+    'networkmanager',
+    'warning',
+    NM_RUNS,
+    'NetworkManager runs, and nothing tells it to leave vifs alone: it may detach them from their bridge',
+    'in /etc/NetworkManager/conf.d/vif.conf: [keyfile] and unmanaged-devices=interface-name:vif*; nmcli general reload',
+  ],
   [
     'networkd',
     'warning',
     { ...NETWORKD_RUNS, ...files({ networkd: file('/etc/systemd/network/a.network', '[Match]\nName=*\n') }) },
-    /a\.network makes systemd-networkd configure vifs/,
-    /Unmanaged=yes/,
+    '/etc/systemd/network/a.network makes systemd-networkd configure vifs: it may detach them from their bridge',
+    'in /etc/systemd/network/05-vif.network: [Match] Name=vif* and [Link] Unmanaged=yes; networkctl reload',
   ],
 ];
 
 describe.each(FIRES)('%s: %s', (code, severity, more, message, remedy) => {
-  test(`${message}`, () => {
+  test(message, () => {
     const found = examined(more).findings.filter((finding) => finding.code === code);
-    expect(found).toContainEqual({
-      code,
-      severity,
-      message: expect.stringMatching(message),
-      remedy: expect.stringMatching(remedy),
-    });
+    expect(found).toContainEqual({ code, severity, message, remedy });
   });
 });
 
@@ -236,7 +415,7 @@ describe('the worst finding decides', () => {
 });
 
 test('the lines are ASCII and fit, and end with the sum', () => {
-  const lines = formatFindings(examined({ programs: [], netback: 'missing' }));
+  const lines = formatFindings(examined({ programs: [], netback: 'missing' }), 80);
   expect(lines.at(-1)).toBe('result: errors: 1, warnings: 1');
   expect(lines.filter((line) => line.length > 80 || /[^\x20-\x7e]/.test(line))).toEqual([]);
 });

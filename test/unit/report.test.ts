@@ -78,7 +78,7 @@ describe('status', () => {
       backend: backend({ bridge: 'br"0`' }),
       bridge: MISSING,
     });
-    const text = [...formatStatus(reportStatus([], [hostile])), ...formatAccounts(explain(hostile))].join('\n');
+    const text = [...formatStatus(reportStatus([], [hostile])), ...formatAccounts(explain(hostile), 80)].join('\n');
     expect(text).not.toMatch(/[^\x20-\x7e\n]/);
     expect(text).toContain('"\\u001b]0;x"');
   });
@@ -95,13 +95,13 @@ describe('status', () => {
 
 describe('explain', () => {
   test('ends with the first obstacle and its remedy', () => {
-    expect(formatAccounts(explain(seen({ bridge: MISSING }))).slice(-3)).toEqual([
+    expect(formatAccounts(explain(seen({ bridge: MISSING })), 80).slice(-3)).toEqual([
       'wrong  bridge      bridge "x" does not exist',
       '                   -> bridges here: br0',
       'result: it fails at "bridge"; what comes behind it was not looked at',
     ]);
   });
-  test('says that all is well', () => expect(formatAccounts(explain(seen())).at(-1)).toBe('result: it works'));
+  test('says that all is well', () => expect(formatAccounts(explain(seen()), 80).at(-1)).toBe('result: it works'));
 
   test.each([
     ['vif5.0', { domid: 5, devid: 0 }],

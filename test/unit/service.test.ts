@@ -1,8 +1,10 @@
 /** What a service manager is told, and the files that make vifd a service. */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buildSync } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { journalLine } from '../../src/logger.js';
 import { Pidfile } from '../../src/service/pidfile.js';
@@ -84,6 +86,20 @@ describe('the report to a service manager', () => {
   });
 });
 
+/** Takes one file after the other, each at its moment, and says how that went. Stays alive, as what it owns says. */
+const RACER = `
+  import { join } from 'node:path';
+  import { Pidfile } from './src/service/pidfile.ts';
+  const [, , , directory, rounds, begin] = process.argv;
+  const results = [];
+  for (let i = 0; i < Number(rounds); i++) {
+    while (Date.now() < Number(begin) + 50 * i);
+    results.push(await Pidfile.take(join(directory, String(i))).catch(({ code }) => code));
+  }
+  console.log(JSON.stringify(results.map((result) => (typeof result === 'string' ? result : 'won'))));
+  setInterval(() => results, 1_000);
+`;
+
 describe('the pid file', () => {
   test('is written, and removed at the end', async () => {
     const path = join(scratch(), 'vifd.pid');
@@ -99,6 +115,29 @@ describe('the pid file', () => {
     await (await Pidfile.take(path)).release();
   });
 
+  test('of several vifds that find the same file left behind at the same time one gets it', async () => {
+    const directory = scratch();
+    const ROUNDS = 20;
+    for (let i = 0; i < ROUNDS; i++) writeFileSync(join(directory, String(i)), '99999999\n');
+    const script = join(directory, 'vifd.mjs');
+    buildSync({
+      stdin: { contents: RACER, resolveDir: '.' },
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      outfile: script,
+    });
+    const begin = Date.now() + 1_000;
+    const racers = Array.from({ length: 4 }, () => {
+      const racer = spawn(process.execPath, [script, 'run', directory, String(ROUNDS), String(begin)]);
+      onTestFinished(() => void racer.kill());
+      return once(racer.stdout, 'data');
+    });
+    const results = (await Promise.all(racers)).map(([text]) => JSON.parse(String(text)) as string[]);
+    for (let i = 0; i < ROUNDS; i++)
+      expect(results.map((codes) => codes[i]).sort()).toEqual(['EALREADY', 'EALREADY', 'EALREADY', 'won']);
+  });
+
   test('what is no pid file is refused and stays: a text, a link, a directory, a pipe', async () => {
     const directory = scratch();
     const at = (name: string) => join(directory, name);
@@ -107,8 +146,27 @@ describe('the pid file', () => {
     mkdirSync(at('directory'));
     spawnSync('mkfifo', [at('pipe')]);
     for (const name of ['precious', 'link', 'directory', 'pipe'])
-      await expect(Pidfile.take(at(name))).rejects.toThrow(/is there and is no pid file; remove it, or name another/);
+      await expect(Pidfile.take(at(name))).rejects.toThrow(
+        `${at(name)} is there and is no pid file; remove it, or name another with --pidfile`,
+      );
     expect(readFileSync(at('precious'), 'utf8')).toBe('as it was');
+  });
+
+  test('of a vifd that has not written it yet has no process to name', async () => {
+    const path = join(scratch(), 'vifd.pid');
+    const fd = openSync(path, 'w');
+    onTestFinished(() => closeSync(fd));
+    spawnSync('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
+    await expect(Pidfile.take(path)).rejects.toThrow(`vifd is running already: ${path} names no process yet`);
+  });
+
+  test('without the program flock the sentence says what to install', async () => {
+    const path = join(scratch(), 'vifd.pid');
+    vi.stubEnv('PATH', '/nowhere');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await expect(Pidfile.take(path)).rejects.toThrow(
+      /^the pid file \S+ cannot be locked \(spawnSync flock ENOENT\); install flock \(util-linux or busybox\)$/,
+    );
   });
 
   test('another’s by now is left alone', async () => {

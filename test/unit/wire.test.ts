@@ -166,7 +166,12 @@ describe('what no daemon would understand is refused before it is sent', () => {
     ['a NUL in a token', { op: 'WATCH', path: 'data', token: 'a\0b' }, 'EINVAL', /NUL/],
     ['a NUL in permissions', { op: 'SET_PERMS', path: 'data', perms: ['n0\0r5'] }, 'EINVAL', /NUL/],
     ['a NUL in an argument', { op: 'CONTROL', args: ['print\0x'] }, 'EINVAL', /NUL/],
-    ['a relative path of 2049 bytes', { op: 'READ', path: 'x'.repeat(2049) }, 'EINVAL', /longer than 2048 bytes/],
+    [
+      'a relative path of 2049 bytes',
+      { op: 'READ', path: 'x'.repeat(2049) },
+      'EINVAL',
+      /its path is longer than 2048 bytes/,
+    ],
     ['an absolute path of 3073 bytes', { op: 'RM', path: `/${'x'.repeat(3072)}` }, 'EINVAL', /longer than 3072 bytes/],
     [
       'more than a message',

@@ -1,0 +1,33 @@
+/** Why netback does not do its part of a vif: by the vif's state, and by what the kernel wrote of a fault. */
+import { AttachError } from '../errors.js';
+import type { XenstoreClient } from '../xenstore/client.js';
+import type { BackendKey } from '../xenstore/paths.js';
+import { XenbusState } from './backend.js';
+import { explainKernelError } from './failure.js';
+import { readKernelError } from './reader.js';
+
+/** For a vif without an interface, `ifname`. Rejects always, with AttachError or XenstoreError. */
+export async function blameNetback(
+  store: XenstoreClient,
+  key: BackendKey,
+  state: number,
+  ifname: string,
+): Promise<never> {
+  if (state <= XenbusState.Initialising) {
+    const what = `xen-netback has not taken this vif (state is still ${state})`;
+    throw new AttachError('ENONETBACK', what, 'load its module in this domain: modprobe xen-netback');
+  }
+  await checkKernelError(store, key, state);
+  const what = isClosed(state) ? gaveUp(state) : `xen-netback made no interface ${ifname}`;
+  throw new AttachError('ENOLINK', what, 'see the kernel log of this domain: dmesg | grep vif');
+}
+
+/** A vif that netback closed for a fault of its own looks like one that the guest closed, but for this node. */
+export async function checkKernelError(store: XenstoreClient, key: BackendKey, state: number): Promise<void> {
+  const text = await readKernelError(store, key);
+  if (text !== undefined) throw new AttachError('ENETBACK', gaveUp(state), explainKernelError(text));
+}
+
+export const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
+
+const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;
