@@ -2,9 +2,9 @@
 import { must, type Server } from './guests.js';
 import type { Lab } from './lab.js';
 
-/** One call: its arguments and its whole environment. The fixtures in test/unit/fixtures are lists of these. */
+/** One call: its arguments, none of which has a space, and its whole environment. The fixtures in test/unit/fixtures are lists of these. */
 export interface ScriptCall {
-  readonly argv: readonly string[];
+  readonly args: string;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -18,7 +18,7 @@ export async function takeCalls(lab: Lab, server: Server): Promise<ScriptCall[]>
     const [args = '', ...lines] = block.split('\n');
     const pairs = lines.map((line) => [line.replace(/=.*/, ''), line.replace(/^[^=]*=/, '')] as const);
     const env = pairs.filter(([name]) => !OF_THE_LAB.test(name)).map(([name, value]) => [name, sameIds(name, value)]);
-    return { argv: args.split(' '), env: Object.fromEntries(env) };
+    return { args, env: Object.fromEntries(env) };
   });
 }
 
