@@ -34,7 +34,7 @@ export async function run(options: RunOptions): Promise<void> {
   const config = await LiveConfig.load(options.config, log);
   process.on('SIGHUP', () => void config.reload());
   const notify = notifyFromEnvironment(log);
-  const service = notify === undefined ? undefined : new ServiceReport(notify);
+  const service = notify === undefined ? undefined : new ServiceReport(notify, log);
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   try {
     await refuseSecond(log);
