@@ -69,7 +69,8 @@ function isJournal(stream: string | undefined): boolean {
 function streamFor(format: LogFormat): DestinationStream | Promise<DestinationStream> {
   const stdout = destination({ dest: 1, sync: true });
   if (format === 'pretty') return prettyStream(stdout);
-  return format === 'journal' ? { write: (line) => stdout.write(journalLine(line)) } : stdout;
+  if (format === 'journal') return { write: (line) => stdout.write(journalLine(line)) };
+  return isJournal(process.env.JOURNAL_STREAM) ? { write: (line) => stdout.write(withPriority(line)) } : stdout;
 }
 
 /** pino-pretty is no part of the bundle and may be left out on small systems: then JSON it is. */
@@ -88,6 +89,10 @@ async function prettyStream(stdout: DestinationStream): Promise<DestinationStrea
 
 /** syslog's numbers (sd-daemon(3)). */
 const PRIORITIES: Record<string, number> = { trace: 7, debug: 7, info: 6, warn: 4, error: 3, fatal: 2 };
+
+/** JSON in the journal: it takes the priority off, and the line is JSON again. */
+export const withPriority = (json: string): string =>
+  `<${PRIORITIES[(JSON.parse(json) as { level: string }).level] ?? 6}>${json}`;
 
 /**
  * The sentence, and which attach it speaks of; journald adds time and process by itself. Its own fields would need a datagram

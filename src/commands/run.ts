@@ -33,7 +33,7 @@ export async function run(options: RunOptions, version: string): Promise<void> {
   const config = await LiveConfig.load(options.config, log);
   process.on('SIGHUP', () => void config.reload());
   const notify = notifyFromEnvironment(log);
-  const service = notify === undefined ? undefined : new ServiceReport(notify);
+  const service = notify === undefined ? undefined : new ServiceReport(notify, log);
   const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
   const dir = runDirectory();
   const metrics = new Metrics(version);

@@ -2,6 +2,7 @@
  * Keeps the service manager informed: ready after the first scan, counts when they change, and a sign of life that is one:
  * it is sent only after xenstore and the kernel have both answered.
  */
+import type { Logger } from 'pino';
 import type { Phase } from '../vif/vif.js';
 import type { Notify } from './notify.js';
 
@@ -20,7 +21,12 @@ export class ServiceReport {
   private timer: NodeJS.Timeout | undefined;
   private proving = false;
   private provedAt = Number.NEGATIVE_INFINITY;
-  constructor(private readonly notify: Notify) {}
+  /** Why there is no sign of life, as the log has it. */
+  private silence = '';
+  constructor(
+    private readonly notify: Notify,
+    private readonly log: Logger,
+  ) {}
 
   /** Resolves when the service manager knows. */
   async begin(working: Working): Promise<void> {
@@ -59,15 +65,23 @@ export class ServiceReport {
     if (watchdogMs !== undefined && performance.now() - this.provedAt >= watchdogMs / 3) void this.feed(working);
   }
 
+  private saySilence(why: string): void {
+    if (this.working === undefined || why === this.silence) return; // a connection that is lost is said elsewhere
+    this.silence = why;
+    const seconds = (this.notify.watchdogMs ?? 0) / 1000;
+    this.log.warn(`systemd gets no sign of life, and ends and restarts vifd when that lasts ${seconds} s: ${why}`);
+  }
+
   private async feed(working: Working): Promise<void> {
     if (this.proving) return; // an answer is overdue: no sign of life until it comes
     this.proving = true;
     try {
       await working.prove();
       this.provedAt = performance.now();
+      this.silence = '';
       await this.notify.send('WATCHDOG=1');
-    } catch {
-      // nothing is sent; the agent's log says what does not answer
+    } catch (error) {
+      this.saySilence((error as Error).message);
     } finally {
       this.proving = false;
     }

@@ -1,5 +1,5 @@
 /** The agent under a service manager: systemd's words through a stand-in for systemd-notify, and the SysV script. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -91,6 +91,82 @@ test('a session that ends during its first look at the vifs is not READY', async
   symlinkSync(world.host.socketOf(NICDOM), path);
   await eventually(() => said().includes('READY=1 STATUS=1 vifs connected\n'));
 });
+
+test('JSON that goes to the journal has its priority there', async () => {
+  await world.start();
+  await world.agent.kill('SIGTERM');
+  const words = `dist/main.js run --log-format json --xenstore ${world.host.socketOf(NICDOM)}`;
+  const stream = 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/3)';
+  const child = spawn('sh', ['-c', `exec 3>&1; ${stream} VIFD_RUN_DIR= exec ${process.execPath} ${words}`]);
+  onTestFinished(() => void child.kill());
+  let text = '';
+  child.stdout.on('data', (bytes) => {
+    text += bytes;
+  });
+  await eventually(() => text.includes('ready on'));
+  expect(text).toMatch(/^<6>\{"level":"info"/m);
+  expect(JSON.parse(text.slice(3, text.indexOf('\n')))).toMatchObject({ level: 'info' });
+});
+
+const missing = ['strace', 'systemd-analyze', 'systemd-notify', 'socat'].filter(
+  (name) => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0,
+);
+test.skipIf(missing.length > 0)(
+  missing.length > 0
+    ? `skipped: not installed: ${missing.join(', ')}`
+    : 'the unit lets vifd and its children make every system call they need',
+  async () => {
+    const directory = scratch();
+    const [socket, calls] = [join(directory, 'notify'), join(directory, 'calls')];
+    let said = '';
+    const receiver = spawn('socat', ['-u', `UNIX-RECV:${socket}`, 'STDOUT']);
+    onTestFinished(() => void receiver.kill());
+    receiver.stdout.on('data', (bytes) => {
+      said += bytes;
+    });
+    await eventually(() => existsSync(socket));
+    // Without --no-block it waits until the message's descriptor is closed, which socat never does.
+    program(join(directory, 'systemd-notify'), 'exec /usr/bin/systemd-notify --no-block "$@"');
+    environment({ PATH: `${directory}:${process.env.PATH}`, NOTIFY_SOCKET: socket, WATCHDOG_USEC: '3000000' });
+    environment({ VIFD_RUN_DIR: join(directory, 'run') });
+    await world.start({ agent: false });
+    AgentProcess.prefix = ['strace', '-D', '-f', '-qq', '-o', calls, '-e', `inject=${REFUSED}:error=EPERM`];
+    onTestFinished(() => {
+      AgentProcess.prefix = [];
+    });
+    world.agent = new AgentProcess(world.host.socketOf(NICDOM));
+    await world.agent.saw(({ msg }) => msg.startsWith('ready'), 20_000);
+    await world.host.createGuest(5, [{ bridge: 'br0', vifname: 'wan' }]);
+    await world.connected(5, 0, 15_000);
+    await eventually(() => /READY=1[\s\S]*WATCHDOG=1/.test(said), 15_000);
+    expect(await world.host.detachVif(5, 0)).toMatchObject({ ok: true });
+    await world.agent.kill('SIGTERM');
+    const made = new Set([...readFileSync(calls, 'utf8').matchAll(/^\d+ +(\w+)\(/gm)].map(([, name]) => name ?? ''));
+    const allowed = allowedSystemCalls();
+    expect(made.size).toBeGreaterThan(30);
+    expect([...made].filter((name) => name !== REFUSED && !allowed.has(name))).toEqual([]);
+  },
+);
+
+/** V8 asks whether there are memory protection keys, and does without them; here, too, it is told EPERM. */
+const REFUSED = 'pkey_alloc';
+
+/** What the unit's SystemCallFilter= lines leave, by systemd's own tables. */
+function allowedSystemCalls(): Set<string> {
+  const { stdout } = spawnSync('systemd-analyze', ['syscall-filter', '--no-pager'], { encoding: 'utf8' });
+  const sets = new Map<string, string[]>();
+  for (const block of stdout.split(/\n(?=@)/)) {
+    const [name = '', ...members] = block.split('\n').map((line) => line.trim());
+    const calls = members.filter((member) => member !== '' && !member.startsWith('#'));
+    sets.set(name, calls);
+  }
+  const expand = (name: string): string[] => (name.startsWith('@') ? (sets.get(name) ?? []).flatMap(expand) : [name]);
+  const allowed = new Set(expand('@default'));
+  const unit = readFileSync('scripts/service/vifd.service', 'utf8');
+  for (const [, minus, names = ''] of unit.matchAll(/^SystemCallFilter=(~?)(.*)$/gm))
+    for (const call of names.split(' ').flatMap(expand)) minus === '~' ? allowed.delete(call) : allowed.add(call);
+  return allowed;
+}
 
 test('a domain that does not know its number lives all the same, by the watchdog’s measure', async () => {
   const directory = scratch();

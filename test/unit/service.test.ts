@@ -5,8 +5,9 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, syml
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildSync } from 'esbuild';
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { journalLine } from '../../src/logger.js';
+import { journalLine, withPriority } from '../../src/logger.js';
 import { Pidfile } from '../../src/service/pidfile.js';
 import { describe as describeCounts, ServiceReport } from '../../src/service/report.js';
 
@@ -32,11 +33,13 @@ describe('the report to a service manager', () => {
 
   function report(watchdogMs?: number) {
     const sent: string[] = [];
-    const service = new ServiceReport({
-      watchdogMs,
-      send: async (...assignments) => void sent.push(...assignments),
-    });
-    return { service, sent };
+    const warned: string[] = [];
+    const log = pino({ base: null }, { write: (line: string) => void warned.push(JSON.parse(line).msg) });
+    const service = new ServiceReport(
+      { watchdogMs, send: async (...assignments) => void sent.push(...assignments) },
+      log,
+    );
+    return { service, sent, warned };
   }
 
   test('ready, counts when they change, stopping', async () => {
@@ -75,6 +78,25 @@ describe('the report to a service manager', () => {
     await service.begin({ counts: () => none, prove });
     await vi.advanceTimersByTimeAsync(60_000);
     expect(sent).not.toContain('WATCHDOG=1');
+  });
+
+  test('why there is none is said once, and again when it comes again', async () => {
+    const { service, sent, warned } = report(6_000);
+    const sentence =
+      'systemd gets no sign of life, and ends and restarts vifd when that lasts 6 s: xenstore READ "domid": ETIMEDOUT';
+    let answers = false;
+    const prove = async () => {
+      if (!answers) throw new Error('xenstore READ "domid": ETIMEDOUT');
+    };
+    await service.begin({ counts: () => none, prove });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(warned).toEqual([sentence]);
+    answers = true;
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect(sent).toContain('WATCHDOG=1');
+    answers = false;
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect(warned).toEqual([sentence, sentence]);
   });
 
   test('none while there is no connection', async () => {
@@ -191,6 +213,7 @@ test('the journal has the sentence with its priority, on every line', () => {
   expect(line('error', 'one\ntwo')).toBe('<3>one\n<3>two\n');
   const attach = { level: 'info', msg: 'connected vif5.0', domid: 5, attach: '1a2b-7' };
   expect(journalLine(JSON.stringify(attach))).toBe('<6>connected vif5.0 [attach 1a2b-7]\n');
+  expect(withPriority('{"level":"warn","msg":"w","domid":5}\n')).toBe('<4>{"level":"warn","msg":"w","domid":5}\n');
 });
 
 const systemd = has('systemd-analyze') ? undefined : 'skipped: systemd-analyze is not installed';
