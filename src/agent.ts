@@ -131,6 +131,7 @@ class Session implements Working {
       },
       log,
       privileged,
+      knowsAllVifs: true,
       attaching: new Lanes(ATTACHING_AT_ONCE),
       counts: metrics,
     });

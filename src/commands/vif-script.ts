@@ -90,6 +90,7 @@ class Script {
       const backend = parseBackend(key, nodes);
       const want = resolveAttachment(backend, config);
       await detach(want, this.kernel);
+      if (want.guard !== undefined) await this.kernel.setGuard(want.ifname, undefined);
       return { ifname: want.ifname, bridge: backend.bridge ?? this.options.bridge ?? '-', ip: backend.ip };
     } catch (error) {
       if (error instanceof NodeError) return undefined;
@@ -107,6 +108,7 @@ class Script {
       log: stderrLog(),
       privileged: domid === undefined || domid === '0',
       attaching: new Lanes(1),
+      knowsAllVifs: false,
       defaultBridge: parseIfname(this.options.bridge ?? ''),
     });
     const timeUp = new AbortController();

@@ -67,7 +67,7 @@ const VIF = {
     ...text(VLANS_RULE, parseVlans),
     example: '10p/20-29',
     about:
-      'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it the port has what the bridge gives it, VLAN 1.',
+      'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it a new port has what the bridge gives it, VLAN 1, and one that had others\nkeeps them until the vif is plugged again.',
   }),
   guard: setting({
     ...oneOf('auto', 'off', 'mac', 'ip'),

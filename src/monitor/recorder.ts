@@ -31,6 +31,7 @@ export class Recorder {
   }
 
   close(): void {
+    this.full = true; // what arrives now must not go to whoever has this descriptor next
     closeSync(this.fd);
   }
 

@@ -18,28 +18,46 @@ interface Change extends GuardChange {
   readonly reject: (error: Error) => void;
 }
 
+/** What is there. */
+interface State {
+  /** The chain to which each name leads. */
+  readonly chains: ReadonlyMap<string, string>;
+  /** The names whose chain has rules, and is asked. */
+  readonly inForce: ReadonlySet<string>;
+}
+
+const NOTHING: State = { chains: new Map(), inForce: new Set() };
+
 export class Nftables {
-  /** The chain for each interface, as it was read or written last. */
-  private chains: Promise<Map<string, string>> | undefined;
+  /** As it was read or written last. */
+  private state: Promise<State> | undefined;
   private readAt = 0;
   private waiting: Change[] = [];
   private running = false;
+  /** The last change of each name that is not done yet. */
+  private readonly underWay = new Map<string, Promise<void>>();
 
   /** The chain that guards this interface, as it was at most `maxAgeMs` ago. Without nft there is none. */
   async chainOf(ifname: string, maxAgeMs: number): Promise<string | undefined> {
-    return (await this.read(maxAgeMs)).get(ifname);
+    await this.underWay.get(ifname)?.catch(() => undefined); // or one that is about to go would be taken for one that stays
+    const { chains, inForce } = await this.read(maxAgeMs);
+    return inForce.has(ifname) ? chains.get(ifname) : undefined;
   }
 
-  /** All names that are guarded. */
+  /** All names that lead to a chain. */
   async names(): Promise<string[]> {
-    return [...(await this.read(Number.POSITIVE_INFINITY)).keys()];
+    return [...(await this.read(Number.POSITIVE_INFINITY)).chains.keys()];
   }
 
   /** Resolves when the guard is in force. Rejects with AttachError. */
-  set(ifname: string, guard: Guard | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
+  async set(ifname: string, guard: Guard | undefined): Promise<void> {
+    const done = new Promise<void>((resolve, reject) => {
       this.waiting.push({ ifname, guard, resolve, reject });
-      void this.work();
+    });
+    this.underWay.set(ifname, done);
+    void this.work();
+    await done.finally(() => {
+      if (this.underWay.get(ifname) === done) this.underWay.delete(ifname);
     });
   }
 
@@ -56,53 +74,72 @@ export class Nftables {
       await this.apply(changes);
       for (const { resolve } of changes) resolve();
     } catch {
-      this.chains = undefined;
+      this.state = undefined;
       for (const change of changes) await this.apply([change]).then(change.resolve, change.reject);
     }
   }
 
   private async apply(changes: readonly Change[]): Promise<void> {
-    const chains = await this.read(Number.POSITIVE_INFINITY);
+    const { chains, inForce } = await this.read(Number.POSITIVE_INFINITY);
     const after = new Map(chains);
     const lines = changes.flatMap((change) => linesFor(change, after));
-    const unused = new Set([...chains.values()].filter((chain) => ![...after.values()].includes(chain)));
     if (lines.length === 0) return;
+    const used = new Set(after.values());
+    const unused = new Set([...chains.values()].filter((chain) => !used.has(chain)));
     await run(['-f', '-'], [...HEAD, ...lines, ...[...unused].map((chain) => `delete chain ${TABLE} ${chain}`)]);
-    this.chains = Promise.resolve(after);
+    const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
+    this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]) });
   }
 
-  private read(maxAgeMs: number): Promise<Map<string, string>> {
-    if (this.chains === undefined || performance.now() - this.readAt > maxAgeMs) {
+  private read(maxAgeMs: number): Promise<State> {
+    if (this.state === undefined || performance.now() - this.readAt > maxAgeMs) {
       this.readAt = performance.now();
-      this.chains = list();
+      this.state = list().catch(() => NOTHING); // no such table, or no nft
     }
-    return this.chains;
+    return this.state;
   }
 }
 
-async function list(): Promise<Map<string, string>> {
-  const text = await run(['-j', 'list', 'map', ...TABLE.split(' '), 'guards'], []).catch(() => '{}'); // no such table, or no nft
-  const { nftables = [] } = JSON.parse(text) as {
-    nftables?: { map?: { elem?: [string, { jump: { target: string } }][] } }[];
+/** The words of libnftables-json(5) that matter here; others may have put anything into the table. */
+interface Listed {
+  readonly map?: { readonly elem?: readonly [string, { readonly jump?: { readonly target?: string } }][] };
+  readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
+}
+
+async function list(): Promise<State> {
+  const { nftables } = JSON.parse(await run(['-j', 'list', 'table', ...TABLE.split(' ')], [])) as {
+    nftables: Listed[];
   };
   const elements = nftables.flatMap(({ map }) => map?.elem ?? []);
-  return new Map(elements.map(([ifname, { jump }]) => [ifname, jump.target]));
+  const chains = new Map(
+    elements.flatMap(([name, verdict]) => (verdict.jump?.target ? [[name, verdict.jump.target]] : [])),
+  );
+  const rules = nftables.flatMap(({ rule }) => rule ?? []);
+  const asked = rules.some(({ chain, expr }) => chain === 'from_vifs' && expr.some((one) => 'vmap' in one));
+  const full = new Set(rules.map(({ chain }) => chain));
+  const inForce = asked ? [...chains].filter(([, chain]) => full.has(chain)).map(([name]) => name) : [];
+  return { chains, inForce: new Set(inForce) };
 }
 
 /** Not by execa: loaded for the whole life of the agent it costs 5 MiB. */
 function run(args: readonly string[], lines: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn('nft', args, { timeout: NFT_MAX_MS });
+    const child = spawn('nft', args, { timeout: NFT_MAX_MS, killSignal: 'SIGKILL' });
     const said = { out: '', err: '' };
-    child.stdout.setEncoding('utf8').on('data', (text) => (said.out += text));
-    child.stderr.setEncoding('utf8').on('data', (text) => (said.err += text));
-    child.stdin.on('error', () => undefined); // it ended before it read all; its exit code says why
-    child.stdin.end(`${lines.join('\n')}\n`);
     child.on('error', (cause: NodeJS.ErrnoException) =>
       reject(
         new AttachError('ENONFT', `the vif cannot be guarded: nft cannot be run (${cause.code})`, INSTALL, { cause }),
       ),
     );
+    // Where it could not be started for want of descriptors there are no pipes.
+    child.stdout?.setEncoding('utf8').on('data', (text) => {
+      said.out += text;
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text) => {
+      said.err += text;
+    });
+    child.stdin?.on('error', () => undefined); // it ended before it read all; its exit code says why
+    child.stdin?.end(`${lines.join('\n')}\n`);
     child.on('close', (code, signal) => {
       if (code === 0) return resolve(said.out);
       const why = signal

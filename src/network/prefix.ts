@@ -17,8 +17,25 @@ export function parsePrefix(text: string): Prefix | undefined {
   return length > bits ? undefined : { family: version === 4 ? 'ipv4' : 'ipv6', address, length };
 }
 
-/** An IPv6 address as a number. */
+/** In the spelling that every program takes, and without what the prefix does not hold: `10.0.0.0/8` of `10.1.2.3/8`. */
+export function formatPrefix({ family, address, length }: Prefix): string {
+  const bits = family === 'ipv4' ? 32 : 128;
+  const rest = BigInt(bits - length);
+  const masked = (addressBits(address) >> rest) << rest;
+  const part = (size: number) => (_: unknown, i: number) =>
+    (masked >> BigInt(bits - size * (i + 1))) & ((1n << BigInt(size)) - 1n);
+  const text =
+    family === 'ipv4'
+      ? Array.from({ length: 4 }, part(8)).join('.')
+      : Array.from({ length: 8 }, part(16))
+          .map((group) => group.toString(16))
+          .join(':');
+  return `${text}/${length}`;
+}
+
+/** An address as a number. */
 export function addressBits(address: string): bigint {
+  if (!address.includes(':')) return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);
   const [a = 0, b = 0, c = 0, d = 0] = dotted?.slice(2).map(Number) ?? [];
   const plain = dotted ? `${dotted[1]}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}` : address;

@@ -78,7 +78,7 @@ export class MetricsFile {
 
 /** Made by this process or not at all; the collector leaves a name of this kind alone. */
 async function writeWhole(path: string, text: string): Promise<void> {
-  const fresh = `${path}.${process.pid}`;
+  const fresh = `${path}.new`; // one name: that of an agent that was killed is used again
   await rm(fresh, { force: true });
   try {
     const file = await open(fresh, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o644);

@@ -1,5 +1,5 @@
 /** EDGE: carries the steps of a plan out, in order; the first that fails ends it with the kernel's reason. */
-import { hasCode } from '../errors.js';
+import { type AttachError, hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Step } from './plan.js';
 
@@ -56,8 +56,8 @@ async function setGuard(
     await kernel.setGuard(ifname, guard);
     return undefined;
   } catch (error) {
-    if (required || !hasCode(error, 'ENONFT')) throw error;
-    return `${ifname} is not held to the addresses in dom0's ip=: ${(error as Error).message}; install nftables, or set guard = "off"`;
+    if (required || !hasCode(error, 'ENONFT', 'ENFT')) throw error;
+    return `${ifname} is not held to the addresses in dom0's ip=: ${(error as Error).message}; ${(error as AttachError).hint}`;
   }
 }
 

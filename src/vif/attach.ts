@@ -43,7 +43,9 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   const [link, bridge] = await Promise.all([findLink(want, kernel, known.overdue), findBridge(want, kernel)]);
   if (link === undefined) return undefined;
   const [guard, addresses, features, vlans] = await Promise.all([
-    kernel.getGuard(want.ifname, known.fresh || want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
+    known.fresh && want.guard !== undefined
+      ? undefined // it is set in any case: what was read long ago may be gone
+      : kernel.getGuard(want.ifname, want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
     want.vlans === undefined ? NO_VLANS : kernel.getVlans(link),

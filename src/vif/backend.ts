@@ -41,6 +41,8 @@ export interface VifBackend {
   readonly mtu: number | undefined;
   /** Addresses or prefixes, IPv4 and IPv6. */
   readonly ip: readonly string[];
+  /** Why `ip` is empty although dom0 wrote something. */
+  readonly ipFault: NodeError | undefined;
   /** As parseVlans reads it. */
   readonly vlan: string | undefined;
   /** netback's own rate limit: bytes in every so many microseconds. */
@@ -93,12 +95,14 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
   const maybe = <T>(name: string, parse: (text: string) => T | undefined, expected: string) =>
     optional(nodes, name, parse, expected);
   const complaints: string[] = [];
+  let ipFault: NodeError | undefined;
   const unused = <T>(name: string, parse: (text: string) => T | undefined, expected: string) => {
     try {
       return optional(nodes, name, parse, expected);
     } catch (error) {
       if (!(error instanceof NodeError)) throw error;
-      complaints.push(`${error.message}; left out`);
+      if (name === 'ip') ipFault = error;
+      complaints.push(`${error.message}; left out${name === 'ip' ? ', so the guest is not held to it' : ''}`);
       return undefined;
     }
   };
@@ -123,6 +127,7 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     vlan: maybe('vlan', (text) => parseVlans(text) && text, VLANS_RULE),
     rate: unused('rate', parseRate, '<bytes>,<microseconds>'),
     complaints,
+    ipFault,
   };
 }
 

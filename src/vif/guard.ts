@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import { NodeError } from '../errors.js';
 import type { Guard } from '../network/guard-table.js';
-import { addressBits, type Prefix, parsePrefix } from '../network/prefix.js';
+import { addressBits, formatPrefix, type Prefix, parsePrefix } from '../network/prefix.js';
 import type { MacAddress } from './backend.js';
 import { parseAddressPattern } from './pattern.js';
 
@@ -30,17 +30,28 @@ export function guardOf(policy: GuardPolicy): Guard {
   return { chain: `guard_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
 }
 
+/**
+ * `meta protocol` is what stands behind the first tag, which `ether type` would see instead; Linux takes a tag with VLAN 0 for
+ * none. A second tag would hide everything. Clients of DHCP look at the port an answer goes to, not at where it comes from.
+ */
 function guardRules({ macs, ip, allowDhcp, allowRouter, allowTags }: GuardPolicy): string[] {
   const senders = set(macs);
   return [
     `ether saddr != ${senders} drop`,
-    `ether type arp arp saddr ether != ${senders} drop`,
-    ...(allowDhcp ? [] : ['udp sport 67 drop', 'ip6 nexthdr udp udp sport 547 drop']),
-    ...(allowRouter ? [] : ['icmpv6 type { nd-router-advert, nd-redirect } drop']),
+    'meta protocol { 0x8100, 0x88a8 } drop',
+    `${ARP} arp saddr ether != ${senders} drop`,
+    ...(allowDhcp ? [] : [`${UDP4} udp sport 67 drop`, `${UDP4} udp dport 68 drop`]),
+    ...(allowDhcp ? [] : [`${UDP6} udp sport 547 drop`, `${UDP6} udp dport 546 drop`]),
+    ...(allowRouter ? [] : [`${ICMP6} icmpv6 type { nd-router-advert, nd-redirect } drop`]),
     ...(ip === undefined ? [] : addressRules(ip)),
     ...(ip === undefined || allowTags ? [] : ['ether type { vlan, 0x88a8 } drop']),
   ];
 }
+
+const ARP = 'meta protocol arp';
+const UDP4 = 'meta protocol ip meta l4proto udp';
+const UDP6 = 'meta protocol ip6 meta l4proto udp';
+const ICMP6 = 'meta protocol ip6 meta l4proto ipv6-icmp';
 
 /**
  * Only the families that are named are held to their addresses: ip= is older than guests with IPv6, and one with an IPv4
@@ -53,36 +64,30 @@ function addressRules(ip: readonly string[]): string[] {
 
 function ipv4Rules(prefixes: readonly Prefix[]): string[] {
   if (holdNothing(prefixes)) return [];
-  const own = prefixes.map(({ address, length }) => `${address}/${length}`);
+  const own = prefixes.map(formatPrefix);
   return [
-    `ether type arp arp saddr ip != ${set([...own, '0.0.0.0/32'])} drop`,
+    `${ARP} arp saddr ip != ${set([...own, '0.0.0.0/32'])} drop`,
     'ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept',
     `ip saddr != ${set(own)} drop`,
   ];
 }
 
-const LINK_LOCAL = 'fe80:0:0:0:0:0:0:0/10';
-const UNSPECIFIED = '0:0:0:0:0:0:0:0/128';
+const LINK_LOCAL: Prefix = { family: 'ipv6', address: 'fe80::', length: 10 };
+const UNSPECIFIED: Prefix = { family: 'ipv6', address: '::', length: 128 };
 
 /** The address on the link is the guest's own choice. */
 function ipv6Rules(prefixes: readonly Prefix[]): string[] {
   if (holdNothing(prefixes)) return [];
-  const own = [...prefixes.map(({ address, length }) => `${plainIpv6(address)}/${length}`), LINK_LOCAL];
+  const own = [...prefixes, LINK_LOCAL];
   return [
-    `ip6 saddr != ${set([...own, UNSPECIFIED])} drop`,
-    ...own.map((prefix) => `icmpv6 type nd-neighbor-advert ${target(prefix)} accept`),
-    'icmpv6 type nd-neighbor-advert drop',
+    `ip6 saddr != ${set([...own, UNSPECIFIED].map(formatPrefix))} drop`,
+    ...own.map((prefix) => `${ICMP6} icmpv6 type nd-neighbor-advert ${target(prefix)} accept`),
+    `${ICMP6} icmpv6 type nd-neighbor-advert drop`,
   ];
 }
 
 const holdNothing = (prefixes: readonly Prefix[]): boolean =>
   prefixes.length === 0 || prefixes.some(({ length }) => length === 0);
-
-/** Eight groups: nft takes no other spelling with an IPv4 address in it. */
-const plainIpv6 = (address: string): string =>
-  Array.from({ length: 8 }, (_, i) => ((addressBits(address) >> BigInt(112 - 16 * i)) & 0xffffn).toString(16)).join(
-    ':',
-  );
 
 /** Without what another one holds: nftables refuses intervals that overlap. */
 function set(words: readonly string[]): string {
@@ -92,10 +97,8 @@ function set(words: readonly string[]): string {
 }
 
 /** The target of a neighbour advertisement stands behind 8 bytes (RFC 4861, 4.4); older nft has no name for it. */
-function target(prefix: string): string {
-  const { address, length } = parsePrefix(prefix) as Prefix;
-  const bits = addressBits(address) >> BigInt(128 - length);
-  return `@th,64,${length} 0x${bits.toString(16)}`;
+function target({ address, length }: Prefix): string {
+  return `@th,64,${length} 0x${(addressBits(address) >> BigInt(128 - length)).toString(16)}`;
 }
 
 /** Between quotes, as nftables writes names, a star at the end stands for more. Throws NodeError. */

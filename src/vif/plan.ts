@@ -48,7 +48,8 @@ export type Step =
  */
 export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   const { link } = seen;
-  const takeDown = link.up && needsDown(want, link);
+  const joined = link.master === seen.bridge.ifindex; // what another bridge's port had goes with it
+  const takeDown = link.up && (needsDown(want, link) || (!joined && isSetApart(want)));
   const steps: Step[] = [];
   if (want.guard?.chain !== seen.guard)
     steps.push({ do: 'set-guard', ifname: want.ifname, guard: want.guard, required: want.guardRequired });
@@ -64,7 +65,6 @@ export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
   if (names.length > 0) steps.push({ do: 'clear-features', link, names });
   const change = bridgePortChange(want, seen);
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
-  const joined = link.master === seen.bridge.ifindex; // what another bridge's port had goes with it
   const port = portChange(want.port, joined ? link.port : undefined);
   if (Object.keys(port).length > 0) steps.push({ do: 'set-port', link, port });
   const { vlans } = want;
@@ -85,6 +85,9 @@ function wantedMtu(want: BridgeAttachment, { link, bridge }: Observed): number {
 function needsDown(want: BridgeAttachment, link: Link): boolean {
   return link.address !== want.address || link.ifname !== want.ifname;
 }
+
+/** For a moment after it joins, a port is like any other. */
+const isSetApart = ({ vlans, port }: BridgeAttachment): boolean => vlans !== undefined || port.isolated === true;
 
 function bridgePortChange(want: BridgeAttachment, { link, bridge }: Observed): LinkChange {
   return {

@@ -73,7 +73,7 @@ function guardFor(backend: VifBackend, settings: VifSettings): Guard | undefined
   const mode = guard === 'auto' ? (ip.length > 0 ? 'ip' : 'off') : guard;
   if (mode === 'off') return undefined;
   if (mode === 'ip' && ip.length === 0)
-    throw new NodeError('ip', undefined, 'the addresses to which guard = "ip" holds the guest');
+    throw backend.ipFault ?? new NodeError('ip', undefined, 'the addresses to which guard = "ip" holds the guest');
   if (backend.mac === undefined) throw new NodeError('mac', undefined, 'a MAC address, since the vif is guarded');
   checkGuardedName(backend.vifname ?? kernelName(backend));
   return guardOf({

@@ -135,14 +135,14 @@ export class Reconciler {
 
   /** Of vifs that are gone, with this agent or before it. Those of an interface that is there stay: it may be in use. */
   private async dropStaleGuards(): Promise<void> {
-    const { kernel, log } = this.io;
+    const { kernel, log, knowsAllVifs } = this.io;
+    if (!knowsAllVifs) return;
     const isStale = (ifname: string) => ![...this.vifs.values()].some((vif) => vif.wants(ifname));
-    for (const ifname of (await kernel.listGuarded()).filter(isStale)) {
-      try {
+    try {
+      for (const ifname of (await kernel.listGuarded()).filter(isStale))
         if ((await kernel.getLink(ifname)) === undefined && isStale(ifname)) await kernel.setGuard(ifname, undefined);
-      } catch (error) {
-        log.warn(`the guard of ${ifname}, which is gone, stays for now: ${(error as Error).message}`);
-      }
+    } catch (error) {
+      log.warn(`a guard whose vif is gone stays for now: ${(error as Error).message}`);
     }
   }
 

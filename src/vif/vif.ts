@@ -48,6 +48,8 @@ export interface VifIo {
   readonly privileged: boolean;
   /** How many vifs may talk to the kernel at once. */
   readonly attaching: Lanes;
+  /** Whether guards that belong to no vif it knows are nobody's. Not so for a script, which knows one vif. */
+  readonly knowsAllVifs: boolean;
   /** For a vif for which dom0 names no bridge: what the caller of a vif script named. */
   readonly defaultBridge?: Ifname | undefined;
   readonly counts?: VifCounts | undefined;

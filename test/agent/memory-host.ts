@@ -190,6 +190,7 @@ export class MemoryHost {
       config: DEFAULTS,
       log,
       privileged: false,
+      knowsAllVifs: true,
       attaching: new Lanes(4),
     });
     const { reconciler } = this;

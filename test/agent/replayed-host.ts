@@ -25,7 +25,7 @@ export class ReplayedHost {
   static async start(): Promise<ReplayedHost> {
     const world = await startWorld();
     const nicdom = await world.connect(NICDOM);
-    const parts = { store: nicdom, config: DEFAULTS, privileged: false, attaching: new Lanes(4) };
+    const parts = { store: nicdom, config: DEFAULTS, privileged: false, knowsAllVifs: true, attaching: new Lanes(4) };
     const kernel = new MemoryKernel();
     const reconciler = new Reconciler({ ...parts, kernel, log: pino({ level: 'silent' }) });
     onTestFinished(() => reconciler.stop());

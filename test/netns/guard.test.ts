@@ -57,7 +57,16 @@ async function passes(frame: string): Promise<boolean> {
   return heard.slice(before).includes(frame);
 }
 
+/** An answer of DHCPv6 behind a header of options (RFC 8200, 4.6). */
+function behindOptions(): string {
+  const frame = udp6(OWN, LINK, 547, 546);
+  return `${frame.slice(0, 28)}6000000000103cff${frame.slice(44, 108)}1100010400000000${frame.slice(108)}`;
+}
+
 const FORGED: [string, string][] = [
+  ['an answer of DHCP from another port', udp(OWN, IP, 1067, 68)],
+  ['an answer of DHCPv6 from another port', udp6(OWN, LINK, 1547, 546)],
+  ['an answer of DHCPv6 behind options', behindOptions()],
   ['another sender', ethernet(OTHER, 0x88b5, 'ab')],
   ['another sender of IP', udp(OTHER, IP, 1, 2)],
   ['ARP of another card', arp(OWN, { mac: OTHER, ip: IP })],
@@ -103,10 +112,41 @@ describe('a guest that is held to its addresses', () => {
   });
 });
 
+/** VLAN 0 is no VLAN to Linux. */
+const HIDDEN: [string, Partial<GuardPolicy>, string][] = [
+  ['mac: a router advertisement', { ip: undefined }, tagged(icmp6(OWN, LINK, 134), 0)],
+  ['mac: a router advertisement', { ip: undefined }, tagged(icmp6(OWN, LINK, 134), 5)],
+  ['mac: an answer of DHCP', { ip: undefined }, tagged(udp(OWN, IP, 67, 68), 0)],
+  ['mac: ARP of another card', { ip: undefined }, tagged(arp(OWN, { mac: OTHER, ip: IP }), 0)],
+  [
+    'ip and VLANs: ARP for the address of another',
+    { allowTags: true },
+    tagged(arp(OWN, { mac: OWN, ip: '192.0.2.8' }), 5),
+  ],
+  ['ip and VLANs: IPv4 of another', { allowTags: true }, tagged(udp(OWN, '192.0.2.8', 1, 2), 5)],
+  [
+    'ip and VLANs: a neighbour advertisement for another',
+    { allowTags: true },
+    tagged(advertisement(OWN, LINK, '2001:db8:0:1:0:0:0:1'), 5),
+  ],
+  [
+    'ip and VLANs: IPv4 of another behind two tags',
+    { allowTags: true },
+    tagged(tagged(udp(OWN, '192.0.2.8', 1, 2), 0), 5),
+  ],
+];
+
+test.each(HIDDEN)('%s is not hidden by a tag', async (_, more, frame) => {
+  expect(await passes(frame)).toBe(true);
+  await kernel.setGuard('vif1.0', guardOf(policy(more)));
+  expect(await passes(frame)).toBe(false);
+});
+
 describe('what may be allowed', () => {
   test.each<[Partial<GuardPolicy>, string]>([
     [{ allowDhcp: true }, udp(OWN, IP, 67, 68)],
     [{ allowDhcp: true }, udp6(OWN, LINK, 547, 546)],
+    [{ allowDhcp: true }, udp(OWN, IP, 1067, 68)],
     [{ allowRouter: true }, icmp6(OWN, LINK, 134)],
     [{ allowTags: true }, tagged(udp(OWN, IP, 1, 2), 5)],
     [{ ip: undefined }, udp(OWN, '192.0.2.8', 1, 2)],
@@ -158,6 +198,32 @@ describe('the table', () => {
     expect(chains()).toEqual([guardOf(policy({ allowDhcp: true })).chain]);
   });
 
+  test.each(['flush table bridge vifd', 'flush chain bridge vifd from_vifs'])(
+    '%s is seen, and mended',
+    async (command) => {
+      await kernel.setGuard('vif1.0', guardOf(policy()));
+      expect(nft(command).failed).toBe(false);
+      expect(await kernel.getGuard('vif1.0', 0)).toBeUndefined();
+      await kernel.setGuard('vif1.0', guardOf(policy()));
+      expect(await kernel.getGuard('vif1.0', 0)).toBe(guardOf(policy()).chain);
+      expect(await passes(ethernet(OTHER, 0x88b5, 'ab'))).toBe(false);
+    },
+  );
+
+  test('what another program put into the map does no harm', async () => {
+    await kernel.setGuard('vif1.0', guardOf(policy()));
+    expect(nft('add element bridge vifd guards { "vif7.0" : drop }').failed).toBe(false);
+    expect(await kernel.getGuard('vif1.0', 0)).toBe(guardOf(policy()).chain);
+    expect(await kernel.listGuarded()).toEqual(['vif1.0']);
+  });
+
+  test('a guard that is about to go is not taken for one that stays', async () => {
+    await kernel.setGuard('vif1.0', guardOf(policy()));
+    const going = kernel.setGuard('vif1.0', undefined);
+    expect(await kernel.getGuard('vif1.0', Number.POSITIVE_INFINITY)).toBeUndefined();
+    await going;
+  });
+
   test('one that nft refuses is told so, and those beside it are in force', async () => {
     const bad = { chain: 'guard_bad', rules: ['no such rule'] };
     const all = [
@@ -181,13 +247,15 @@ describe('the table', () => {
       text += part;
     });
     const transactions = () => [...text.matchAll(/# new generation/g)].length;
-    await eventually(() => nft('add table bridge probe') && transactions() > 0);
-    nft('delete table bridge probe');
+    await eventually(() => {
+      nft('add table bridge probe; delete table bridge probe');
+      return transactions() > 0;
+    });
     const before = transactions();
     const names = Array.from({ length: 40 }, (_, i) => `vif${i + 10}.0`);
     await Promise.all(names.map((name, i) => kernel.setGuard(name, guardOf(policy({ ip: [`192.0.2.${i}`] })))));
     await eventually(() => names.every((name) => text.includes(`"${name}"`)));
-    expect(transactions() - before).toBeLessThanOrEqual(3); // the end of the probe is one
+    expect(transactions() - before).toBeLessThanOrEqual(3); // a probe that was still on its way is one
     expect((await kernel.listGuarded()).length).toBe(40);
   });
 });

@@ -84,7 +84,7 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
     'nodes',
     'note',
     { backend: backend({ ip: 'x' }) },
-    'node "ip" is "x"; expected IPv4 or IPv6 addresses or prefixes, separated by spaces; left out',
+    'node "ip" is "x"; expected IPv4 or IPv6 addresses or prefixes, separated by spaces; left out, so the guest is not held to it',
     "correct the guest's vif line in dom0",
   ],
   [

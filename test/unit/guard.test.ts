@@ -87,6 +87,23 @@ test('an IPv6 address as a number, in all its spellings', () => {
   );
 });
 
+test('two addresses with the prefix of one network are that network', () => {
+  const rules = guardOf(
+    policy({ ip: ['192.0.2.7/24', '192.0.2.8/24', '2001:db8::1/64', '2001:db8::2/64'] }),
+  ).rules.join('\n');
+  expect(rules).toContain('ip saddr != { 192.0.2.0/24 } drop');
+  expect(rules).toContain('ip6 saddr != { 2001:db8:0:0:0:0:0:0/64, fe80:0:0:0:0:0:0:0/10, 0:0:0:0:0:0:0:0/128 } drop');
+});
+
+test('addresses that cannot be read: a guard that is asked for says so', () => {
+  const nodes = { ...NODES, ip: '192.0.2.7,192.0.2.8' };
+  const described = parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries(nodes)));
+  const resolve = (guard: 'ip' | 'auto') => resolveAttachment(described, { vif: { guard }, rules: [] });
+  expect(() => resolve('ip')).toThrow(/node "ip" is "192\.0\.2\.7,192\.0\.2\.8"; expected IPv4 or IPv6/);
+  expect(resolve('auto').guard).toBeUndefined();
+  expect(described.complaints.join()).toMatch(/left out, so the guest is not held to it$/);
+});
+
 describe('changes of the table', () => {
   const guard = { chain: 'guard_1', rules: ['drop'] };
 

@@ -235,10 +235,10 @@ describe('the file', () => {
     const precious = join(dir, 'precious');
     writeFileSync(precious, 'as it was');
     symlinkSync(precious, file);
-    symlinkSync(precious, `${file}.${process.pid}`);
+    symlinkSync(precious, `${file}.new`);
     await MetricsFile.begin(file, new Metrics('1'), log).write();
     expect(readFileSync(precious, 'utf8')).toBe('as it was');
     expect(lstatSync(file).isFile()).toBe(true);
-    expect(existsSync(`${file}.${process.pid}`)).toBe(false);
+    expect(existsSync(`${file}.new`)).toBe(false);
   });
 });

@@ -73,8 +73,10 @@ test('the port is set before the link is up, and only what was asked for', () =>
   expect(steps({ port: { isolated: true, learning: false, priority: 7 } })).toEqual([]);
   // The settings of a port of another bridge go with it.
   expect(steps({ master: 99, port: { isolated: true, priority: 7 } })).toEqual([
+    'up=false', // not for a moment in there without it
     'master=3',
     'isolated=true priority=7',
+    'up=true',
   ]);
 });
 
@@ -94,7 +96,7 @@ test('the VLANs are set before the link is up, and again when they are others', 
   expect(steps({}, '10p/20')).toEqual([]);
   expect(steps({}, '10u/20')).toEqual(['vlan=10p/20']);
   // Those of a port of another bridge go with it.
-  expect(steps({ master: 99 }, '10p/20')).toEqual(['master=3', 'vlan=10p/20']);
+  expect(steps({ master: 99 }, '10p/20')).toEqual(['up=false', 'master=3', 'vlan=10p/20', 'up=true']);
 });
 
 test('an attached vif needs nothing', () => expect(plan({})).toEqual([]));
