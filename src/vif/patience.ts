@@ -14,6 +14,9 @@ export const LAST_REPAIR_MS = 20_000;
 /** So many repairs, one soon after the other, are no coincidence: another program undoes them. */
 const CONTESTED = 4;
 
+/** Whether another program seems to undo what vifd repairs. */
+export type Contest = 'none' | 'begins' | 'goes on';
+
 export class Patience {
   private waiting: { readonly state: number; readonly since: number } | undefined;
   private pollMs = FIRST_POLL_MS;
@@ -59,13 +62,13 @@ export class Patience {
     return retryMs;
   }
 
-  /** Counts a repair: whether another program seems to undo them. */
-  repaired(): 'alone' | 'contest begins' | 'contested' {
+  /** To be called once for each repair. */
+  repaired(): Contest {
     const now = performance.now();
     const inARow = now - this.repairs.last < QUIET_MS ? this.repairs.inARow + 1 : 1;
     this.repairs = { inARow, last: now };
-    if (inARow === CONTESTED) return 'contest begins';
-    return inARow < CONTESTED ? 'alone' : 'contested';
+    if (inARow === CONTESTED) return 'begins';
+    return inARow < CONTESTED ? 'none' : 'goes on';
   }
 
   /** Milliseconds until the interface is worth another look: twice as long after each repair, or two programs fight at full speed. */

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attached } from './attach.js';
 import type { Failure } from './failure.js';
+import { type Contest, LAST_REPAIR_MS } from './patience.js';
 import { describeStep, type Step } from './plan.js';
 
 /** Who counts what becomes of all vifs. */
@@ -56,12 +57,16 @@ export class VifLog {
     this.child({ bridge, mtu, did, ms }).info(sentence);
   }
 
-  repaired({ bridge, steps }: Attached, hint: string): void {
+  repaired({ bridge, steps }: Attached, contest: Contest): void {
     const did = steps.map(describeStep);
     if (did.length === 0) return;
     this.counts?.repaired([...new Set(steps.flatMap(subjects))]);
     const sentence = `repaired ${this.name} on ${bridge}: ${did.join(', ')}`;
-    this.child({ bridge, did }).warn(hint === '' ? sentence : `${sentence}; ${hint}`);
+    if (contest === 'goes on') return this.child({ bridge, did }).debug(sentence);
+    const hint =
+      `something else keeps changing ${this.name}, see what: ip monitor link. ` +
+      `Repairs come ever later now, up to ${LAST_REPAIR_MS / 1000} s apart, and are not logged`;
+    this.child({ bridge, did }).warn(contest === 'begins' ? `${sentence}; ${hint}` : sentence);
   }
 
   left(): void {

@@ -32,8 +32,7 @@ import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { writeConnected, writeError } from './hotplug-status.js';
 import { blameNetback, checkKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
-import { LAST_REPAIR_MS, Patience } from './patience.js';
-import { describeStep } from './plan.js';
+import { Patience } from './patience.js';
 import { type Attachment, mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
@@ -194,8 +193,8 @@ export class Vif {
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
-    if (this.phase === 'connected') this.sayRepaired(attached);
-    else this.enterConnected(backend, live, attached);
+    if (this.phase !== 'connected') this.enterConnected(backend, live, attached);
+    else if (attached.steps.length > 0) this.log.repaired(attached, this.patience.repaired());
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
     if (state === XenbusState.Connected) await this.closeKernelError();
     return 'rest';
@@ -207,13 +206,6 @@ export class Vif {
     this.log.connected(attached, live.hotplugStatus === 'connected');
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
-  }
-
-  private sayRepaired(attached: Attached): void {
-    if (attached.steps.length === 0) return;
-    const contest = this.patience.repaired();
-    if (contest === 'contested') this.log.debug(`repaired again: ${attached.steps.map(describeStep).join(', ')}`);
-    else this.log.repaired(attached, contest === 'alone' ? '' : contestHint(this.log.ifname));
   }
 
   /** Best effort. Where dom0 asked for nothing libxl has told the guest 1500 already. */
@@ -333,6 +325,3 @@ export class Vif {
     return 'forget';
   }
 }
-
-const contestHint = (ifname = 'it'): string =>
-  `something else keeps changing ${ifname}, see what: ip monitor link. Repairs come ever later now, up to ${LAST_REPAIR_MS / 1000} s apart, and are not logged`;
