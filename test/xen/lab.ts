@@ -215,7 +215,7 @@ export class Lab {
 
   /** The same of the journal, with what systemd says of the unit. */
   private async serviceComplaints(): Promise<string[]> {
-    const out = await this.mustNicdom('journalctl -q -u vifd -p warning -o cat --cursor-file=/run/lab-cursor');
+    const out = await this.mustNicdom('journalctl -q -u vifd -p warning -o cat --cursor-file=/lab/journal-cursor');
     return out.split('\n').filter((line) => line !== '');
   }
 

@@ -162,7 +162,7 @@ export function bootScenario(lab: () => Lab): void {
     await lab().mustNicdom(`cd /etc/systemd/network
       printf '[NetDev]\\nName=${BRIDGE}\\nKind=bridge\\n' >${BRIDGE}.netdev
       printf '[Match]\\nName=${BRIDGE}\\n[Network]\\nAddress=10.77.0.1/24\\nConfigureWithoutCarrier=yes\\n' >${BRIDGE}.network
-      systemctl -q enable systemd-networkd; rm -f /run/lab-cursor; (sleep 3; systemctl reboot) >/dev/null 2>&1 &`);
+      systemctl -q enable systemd-networkd; (sleep 3; systemctl reboot) >/dev/null 2>&1 &`);
     const ready = async () => (await lab().guestLog('nicdom')).split('LAB nicdom ready').length > 2;
     await lab().until('nicdom is up again', ready, 120_000);
     expect(await domidOf(lab(), 'nicdom')).toBeGreaterThan(before);
