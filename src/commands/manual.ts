@@ -72,6 +72,10 @@ function programPage(program: Command): string {
       [
         ...item('XENSTORED_PATH', 'Socket or device of xenstore.'),
         ...item(
+          'VIFD_RUN_DIR',
+          'Where vifd run has the socket status and the FIFO for vif scripts, and others look for them; /run/vifd.',
+        ),
+        ...item(
           'NOTIFY_SOCKET, WATCHDOG_USEC',
           'Set by systemd: vifd run tells it when it is ready and that it lives.',
         ),
@@ -90,7 +94,12 @@ const usage = (words: readonly string[], command: Command): string =>
 
 const placeholder = (one: Argument): string => (one.required ? `<${one.name()}>` : `[${one.name()}]`);
 
-const item = (term: string, text: string): string[] => ['.TP', bold(term), `${roff(capital(text))}`];
+/** What begins with a word as it is typed, such as vif5.0, keeps its small letter. */
+const item = (term: string, text: string): string[] => [
+  '.TP',
+  bold(term),
+  roff(/^\S*\d/.test(text) ? text : capital(text)),
+];
 const argumentItem = (one: Argument): string[] => item(placeholder(one), described(one));
 const optionItem = (one: Option): string[] => item(one.flags, described(one));
 

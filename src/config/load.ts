@@ -93,7 +93,10 @@ export async function parseConfig(file: string, text: string): Promise<OneFile> 
   const root = tryParse(text);
   if (root instanceof TomlError) {
     const reason = root.message.split('\n')[0]?.replace('Invalid TOML document: ', '');
-    return { given: new Map(), faults: [new ConfigError(file, root.line, '', `not TOML (${reason})`, 'valid TOML')] };
+    return {
+      given: new Map(),
+      faults: [new ConfigError(file, root.line, '', `not TOML (${reason})`, 'valid TOML, with text in quotes')],
+    };
   }
   const { values, faults } = checkFile(root);
   const line = (path: KeyPath) => lineOf(tryParse, text, path);

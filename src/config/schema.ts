@@ -32,7 +32,15 @@ const optional = <T>(one: Typed<T> & { example: NoInfer<T>; about: string }): Se
 });
 
 const ifname = text('an interface name', parseIfname);
-const pattern = (what: string) => oneOrMore(text(`${what}, in which * stands for anything`, parsePattern));
+const pattern = (what: string, possible: RegExp) =>
+  oneOrMore(
+    text(`${what}, in which * stands for anything`, (value) =>
+      possible.test(value) ? parsePattern(value) : undefined,
+    ),
+  );
+/** What no MAC address or name can be would match nothing, and nobody would be told. */
+const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
+const NAME_PATTERN = /^[^/]+$/;
 const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
@@ -121,19 +129,23 @@ const VIF = {
 
 /** Written by dom0, so they say which vif it is. */
 const MATCH = {
-  'match.bridge': optional({ ...pattern('a bridge'), example: 'br_dmz', about: 'As dom0 named it.' }),
-  'match.mac': optional({ ...pattern('a MAC address'), example: '00:16:3e:aa:*', about: "The guest's." }),
+  'match.bridge': optional({ ...pattern('a bridge', NAME_PATTERN), example: 'br_dmz', about: 'As dom0 named it.' }),
+  'match.mac': optional({ ...pattern('a MAC address', MAC_PATTERN), example: '00:16:3e:aa:*', about: "The guest's." }),
   'match.ip': optional({
     ...oneOrMore(text('an address or prefix', parseAddressPattern)),
     example: '192.0.2.0/24',
     about: 'One that holds an address of the vif.',
   }),
   'match.script': optional({
-    ...pattern("a script's name without its directory"),
+    ...pattern("a script's name without its directory", NAME_PATTERN),
     example: 'vif-bridge',
     about: 'As dom0 named it.',
   }),
-  'match.vifname': optional({ ...pattern('an interface name'), example: 'fw-*', about: 'As dom0 named it.' }),
+  'match.vifname': optional({
+    ...pattern('an interface name', NAME_PATTERN),
+    example: 'fw-*',
+    about: 'As dom0 named it.',
+  }),
   'match.type': optional({
     ...oneOf('vif', 'vif_ioemu'),
     example: 'vif',
@@ -164,7 +176,7 @@ export const TABLES = {
   },
   rule: {
     about:
-      'Some vifs: those for which all that is given under "match" holds. It counts more than what dom0 names, and a later\nrule more than an earlier one. Every setting of [vif] may stand here.',
+      'Some vifs: those for which all that is given under "match" holds. It counts more than what dom0 names, and a later\nrule more than an earlier one; one without "match" is for all. Every setting of [vif] may stand here.',
     named: true,
     settings: { ...MATCH, ...withoutDefaults(VIF) },
   },

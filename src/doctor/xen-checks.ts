@@ -135,7 +135,10 @@ function judgeNodeQuota({ xenstore, vifs }: Machine): Judgement[] {
   const says = `this domain owns ${xenstore.nodes} xenstore nodes with ${vifs.length} vifs; by default it may own ${NODE_QUOTA}, which leaves room for ${left} vifs more`;
   if (left >= 5) return [ok(says)];
   return [
-    warning(says, 'raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000); oxenstored: quota-maxentity'),
+    warning(
+      says,
+      'raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf',
+    ),
   ];
 }
 
@@ -146,7 +149,10 @@ function judgeWatchQuota({ xenstore, vifs }: Machine): Judgement[] {
   const says = `the kernel takes ${WATCHES_A_VIF} xenstore watches a vif, about ${used} in all; by default a domain may have ${WATCH_QUOTA} (oxenstored: 100), which leaves room for ${left} vifs more`;
   if (left >= 5) return [ok(says)];
   return [
-    warning(says, 'raise it in dom0: xenstored --quota watches=1000 (older: -W 1000); oxenstored: quota-maxwatch'),
+    warning(
+      says,
+      'raise it in dom0: xenstore-control quota set watches 1000 (from Xen 4.17 on, at once); for good: xenstored -W 1000, or quota-maxwatch in oxenstored.conf',
+    ),
   ];
 }
 

@@ -12,11 +12,11 @@ export interface Failure {
 
 export const QUOTA_HINT =
   'the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. ' +
-  'Raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000), or quota-maxentity in oxenstored.conf';
+  'Raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf';
 
 export const WATCH_QUOTA_HINT =
   'the xenstore watches of this driver domain are used up: netback takes 3 of 128 for each connected vif, so 40 fit. ' +
-  'Raise it in dom0: xenstored --quota watches=1000 (older: -W 1000), or quota-maxwatch in oxenstored.conf';
+  'Raise it in dom0: xenstore-control quota set watches 1000 (from Xen 4.17 on, at once); for good: xenstored -W 1000, or quota-maxwatch in oxenstored.conf';
 
 /** What the kernel left in the vif's error node, `<errno> <text>` (xenbus_va_dev_error), with the remedy where there is one. */
 export function explainKernelError(text: string): string {

@@ -69,7 +69,7 @@ function noXenstore(candidates: string[]): string {
   if (candidates.length === 1)
     return `not available: ${candidates[0]} does not exist; leave the path out to have it found`;
   const places = `none of ${candidates.join(', ')} exists`;
-  return `not available: ${places}. In a Xen domain load the module xen-evtchn or mount xenfs on /proc/xen; elsewhere there is nothing for vifd to do (try: vifd demo)`;
+  return `not available: ${places}. In a Xen domain mount devtmpfs on /dev or xenfs on /proc/xen; elsewhere there is nothing for vifd to do (try: vifd demo)`;
 }
 
 function refused(path: string, error: NodeJS.ErrnoException): ConnectionError {

@@ -148,7 +148,7 @@ test.each([
   await shown('backend', 6, 0, 'state', '1');
   await until(() => warnings.length === 2);
   expect(warnings[0]).toMatch(
-    /^cannot follow the state of guest 5's side: the xenstore watches .* are used up.*Raise it in dom0: xenstored --quota watches=/,
+    /^cannot follow the state of guest 5's side: the xenstore watches .* are used up.*Raise it in dom0: xenstore-control quota set watches 1000/,
   );
   expect(warnings[1]).toBe("cannot follow the state of guest 6's side: no xenstore watch is left (see above)");
 });

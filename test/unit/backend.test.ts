@@ -213,3 +213,14 @@ describe('names and paths', () => {
       0, 32751, 0, 999999,
     ]));
 });
+
+test('a script of Xen for another mode is a complaint; others are a matter of whoever named them', () => {
+  const complaints = (name: string) =>
+    parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...libxl, script: `/etc/xen/scripts/${name}` })))
+      .complaints;
+  expect(complaints('vif-route')).toEqual([
+    'node "script" asks for vif-route, which vifd does not do yet: it makes the vif a port of a Linux bridge',
+  ]);
+  expect([complaints('vif-bridge'), complaints('vif-mine')]).toEqual([[], []]);
+  expect(() => complaints('\n')).toThrow('expected the absolute path of a script, at most 1024 printable characters');
+});

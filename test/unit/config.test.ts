@@ -100,6 +100,12 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ],
     ['[rule.a]\n\n[rule.a.match]\nmac = []', `f:4: rule.a.match.mac is an array; expected ${mac}`],
     ['[rule.a]\nmatch.mac = ["x", 5]', `f:2: rule.a.match.mac is an array; expected ${mac}`],
+    ['[rule.a]\nmatch.mac = "00:16:3e:aa:00"', `f:2: rule.a.match.mac is "00:16:3e:aa:00"; expected ${mac}`],
+    ['[rule.a]\nmatch.mac = "zz*"', `f:2: rule.a.match.mac is "zz*"; expected ${mac}`],
+    [
+      '[rule.a]\nmatch.script = "/etc/xen/scripts/vif-bridge"',
+      'f:2: rule.a.match.script is "/etc/xen/scripts/vif-bridge"; expected a script\'s name without its directory, in which * stands for anything, or an array of such',
+    ],
     ['[rule.a]\nmatch = 5', 'f:2: rule.a.match is 5; expected a table, [rule.a.match]'],
     ['[rule.a]\nmatch.macs = "x"', `f:2: rule.a.match.macs is "x"; expected ${known('key', 'rule.a.match.mac')}`],
     [
@@ -108,10 +114,10 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ],
     ['[rule.a]\nqlens = 1', `f:2: rule.a.qlens is 1; expected ${known('key', 'rule.a.qlen')}`],
     ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name'],
-    ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML'],
+    ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML, with text in quotes'],
     [
       '[vif]\nqlen = 1\nqlen = 2',
-      'f:3: not TOML (trying to redefine an already defined table or value); expected valid TOML',
+      'f:3: not TOML (trying to redefine an already defined table or value); expected valid TOML, with text in quotes',
     ],
     // The line is that of this key: not of the same words in a string, in a comment or in another table.
     [

@@ -183,14 +183,14 @@ const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
     'warning',
     { xenstore: { ...store, nodes: 900 } },
     'this domain owns 900 xenstore nodes with 1 vifs; by default it may own 1000, which leaves room for 4 vifs more',
-    'raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000); oxenstored: quota-maxentity',
+    'raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf',
   ],
   [
     'watch-quota',
     'warning',
     { vifs: manyVifs(36) },
     'the kernel takes 3 xenstore watches a vif, about 116 in all; by default a domain may have 128 (oxenstored: 100), which leaves room for 4 vifs more',
-    'raise it in dom0: xenstored --quota watches=1000 (older: -W 1000); oxenstored: quota-maxwatch',
+    'raise it in dom0: xenstore-control quota set watches 1000 (from Xen 4.17 on, at once); for good: xenstored -W 1000, or quota-maxwatch in oxenstored.conf',
   ],
   [
     'silo',

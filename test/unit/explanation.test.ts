@@ -133,7 +133,7 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
     'netback',
     'wrong',
     { live: live({ state: '5' }), kernelError: '28 writing feature-sg' },
-    'the backend is Closing; the kernel says: "28 writing feature-sg"; the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. Raise it in dom0: xenstored --quota nodes=10000 (older: -E 10000), or quota-maxentity in oxenstored.conf',
+    'the backend is Closing; the kernel says: "28 writing feature-sg"; the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. Raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf',
     'see the kernel log of this domain: dmesg | grep vif',
   ],
   [
