@@ -16,7 +16,7 @@ import { errorText, writeError } from '../vif/hotplug-status.js';
 import { resolveAttachment } from '../vif/policy.js';
 import { readAllNodes } from '../vif/reader.js';
 import { Reconciler } from '../vif/reconciler.js';
-import { hasLeft, scriptWork } from '../vif/script-work.js';
+import { hasLeft, mayGo, scriptWork } from '../vif/script-work.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, parseBackendPath } from '../xenstore/paths.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
@@ -75,9 +75,10 @@ class Script {
     const nodes = await readAllNodes(this.store, key);
     const config = (await loadConfig(this.options.config).catch(() => undefined))?.config ?? DEFAULTS;
     const place = await this.detach(key, nodes, config);
-    // Never in dom0, where libxl does it; elsewhere as the daemon does, whoever calls: udev, or xl devd, which is too quick.
+    // Never in dom0, where libxl does it; elsewhere as the daemon does. xl devd removes the directory, but too quickly.
     if (nodes.has('state') && !parseLive(nodes).online) {
-      const gone = await this.reconcile(config, async (reconciler) => reconciler.inDom0 || hasLeft(key, reconciler));
+      const left = process.env.UDEV_CALL === undefined ? mayGo : hasLeft;
+      const gone = await this.reconcile(config, async (reconciler) => reconciler.inDom0 || left(key, reconciler));
       if (gone === undefined)
         return { is: 'failed', sentence: `the vif has not left within ${DEADLINE_MS / 1000} s; its directory stays` };
     }

@@ -28,16 +28,29 @@ const GRACE_PER_VIF_MS = 100;
 const GRACE_MAX_MS = 8_000;
 /** For an abandoned one. Still within dom0's 10 s. */
 const ABANDONED_GRACE_MS = 6_000;
+/** How long another may take to remove the directory once it may go. After that it has died. */
+const ANOTHER_MS = 1_500;
 
 export class Departure {
   private begun: { readonly reason: LeavingReason; readonly state: number; readonly since: number } | undefined;
+  private another = false;
   constructor(private readonly guest: () => GuestActivity) {}
 
   /** The vif leaves for this reason. Milliseconds that its directory still stays. */
   begin(reason: LeavingReason, state: number): number {
     if (this.begun?.reason !== reason || this.begun.state !== state)
       this.begun = { reason, state, since: performance.now() };
-    return Math.max(0, this.dueAt(this.begun) - performance.now());
+    return Math.max(0, (this.mayGo ? this.goesAt(this.begun) : this.dueAt(this.begun)) - performance.now());
+  }
+
+  /** Somebody else removes the directory when it may go, and would take the next vif's if it were not there any more. */
+  leaveToAnother(): void {
+    this.another = true;
+  }
+
+  /** The grace is over. */
+  get mayGo(): boolean {
+    return this.begun !== undefined && performance.now() >= this.dueAt(this.begun);
   }
 
   cancel(): void {
@@ -46,7 +59,11 @@ export class Departure {
 
   /** True when a closed vif's grace is over: its `state` is all that there is left to check. */
   isOver(): boolean {
-    return this.begun?.reason === 'closed' && performance.now() >= this.dueAt(this.begun);
+    return this.begun?.reason === 'closed' && performance.now() >= this.goesAt(this.begun);
+  }
+
+  private goesAt(begun: NonNullable<typeof this.begun>): number {
+    return this.dueAt(begun) + (this.another ? ANOTHER_MS : 0);
   }
 
   private dueAt({ reason, since }: { reason: LeavingReason; since: number }): number {

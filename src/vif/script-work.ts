@@ -25,11 +25,24 @@ export async function scriptWork(
 async function offline(key: BackendKey, reconciler: Reconciler): Promise<ScriptAnswer> {
   const place = reconciler.find(key)?.place;
   if (!reconciler.inDom0)
-    await Promise.race([hasLeft(key, reconciler), sleep(LEAVING_MAX_MS, undefined, { ref: false })]);
+    await Promise.race([mayGo(key, reconciler), sleep(LEAVING_MAX_MS, undefined, { ref: false })]);
   return { is: 'done', place };
 }
 
-/** Resolves at once when the vif stays or is not there. Rejects when the reconciler is stopped. */
+/**
+ * Resolves when the directory may be removed, by the caller; at once when the vif stays or is not there. Rejects when the
+ * reconciler is stopped. Were it removed here, dom0 could make the vif anew before devd removes what it takes for the old one.
+ */
+export async function mayGo(key: BackendKey, reconciler: Reconciler): Promise<true> {
+  reconciler.find(key)?.leaveRemoval();
+  await reconciler.until(key, (vif) => {
+    vif.leaveRemoval();
+    return vif.phase !== 'leaving' || vif.mayGo;
+  });
+  return true;
+}
+
+/** Resolves when it is removed; at once when the vif stays or is not there. Rejects when the reconciler is stopped. */
 export async function hasLeft(key: BackendKey, reconciler: Reconciler): Promise<true> {
   await reconciler.until(key, ({ phase }) => phase !== 'leaving');
   return true;

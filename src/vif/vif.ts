@@ -149,6 +149,16 @@ export class Vif {
     }
   }
 
+  /** `xl devd` removes the directory itself, and as soon as its script ends. */
+  leaveRemoval(): void {
+    this.departure.leaveToAnother();
+  }
+
+  /** It has left but for its directory. */
+  get mayGo(): boolean {
+    return this.departure.mayGo;
+  }
+
   private async reconcile(): Promise<Next> {
     if (this.departure.isOver() && (await this.removed(XenbusState.Closed, false))) return this.forget();
     const { drops, backend: known } = this;

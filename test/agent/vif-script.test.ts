@@ -130,14 +130,26 @@ describe('with the daemon', () => {
     });
   });
 
-  test('offline ends when the directory has gone, for xl devd would remove it before dom0 has seen state 6', async () => {
+  test('offline ends when dom0 has seen state 6, for xl devd then removes the directory, and vifd must not', async () => {
     await world.start({ toolstack: { eventMs: 100 } });
     await world.host.createGuest(5, [{ bridge: 'br0' }]);
     await world.until(5, 0, 'state', '4');
     const detached = world.host.detachVif(5, 0);
     await world.until(5, 0, 'state', '6');
     expect((await script('offline')).code).toBe(0);
-    await world.host.nicdom.rm('backend/vif/5/0').catch(() => undefined); // devd
+    // Were it gone, devd would remove the one that dom0 makes next.
+    expect(await world.node(5, 0, 'state')).toBe('6');
+    await world.host.nicdom.rm('backend/vif/5/0'); // devd
+    expect(await detached).toMatchObject({ ok: true, errors: [] });
+  });
+
+  test('offline, and xl devd dies: vifd removes the directory after all', async () => {
+    await world.start();
+    await world.host.createGuest(5, [{ bridge: 'br0' }]);
+    await world.until(5, 0, 'state', '4');
+    const detached = world.host.detachVif(5, 0);
+    await world.until(5, 0, 'state', '6');
+    expect((await script('offline')).code).toBe(0);
     expect(await detached).toMatchObject({ ok: true, errors: [] });
   });
 
@@ -294,9 +306,9 @@ describe('without a daemon', () => {
   });
 
   test.each([
-    ['udev', { UDEV_CALL: '1' }],
-    ['xl devd', {}],
-  ])('by %s: offline removes the directory after the grace that dom0 needs', async (_, env) => {
+    ['udev', { UDEV_CALL: '1' }, undefined],
+    ['xl devd, which removes it', {}, '6'],
+  ])('by %s: the directory stays for the grace that dom0 needs', async (_, env, left) => {
     await world.start({ agent: false, toolstack: { eventMs: 100 } });
     await world.host.createGuest(5, [{ bridge: 'br0' }]);
     const online = await script('online', { itself, env });
@@ -305,7 +317,8 @@ describe('without a daemon', () => {
     const detached = world.host.detachVif(5, 0);
     await world.until(5, 0, 'state', '6');
     expect((await script('offline', { itself, env })).code).toBe(0);
-    expect(await world.node(5, 0, 'state')).toBeUndefined();
+    expect(await world.node(5, 0, 'state')).toBe(left);
+    if (left !== undefined) await world.host.nicdom.rm('backend/vif/5/0');
     expect(await detached).toMatchObject({ ok: true, errors: [] });
   });
 

@@ -63,3 +63,17 @@ test('an abandoned one is never over without another look', () => {
   expect(vif.isOver()).toBe(false);
   expect(vif.begin('abandoned', 5)).toBe(0);
 });
+
+test('what another removes may go after the grace, and goes a while later when that other has not done it', () => {
+  const vif = departure();
+  expect(vif.begin('closed', CLOSED)).toBe(1_000);
+  vif.leaveToAnother();
+  expect(vif.begin('closed', CLOSED)).toBe(1_000); // to be looked at when it may go
+  expect(vif.mayGo).toBe(false);
+  now += 1_000;
+  expect(vif.mayGo).toBe(true);
+  expect(vif.isOver()).toBe(false);
+  expect(vif.begin('closed', CLOSED)).toBe(1_500);
+  now += 1_500;
+  expect(vif.isOver()).toBe(true);
+});
