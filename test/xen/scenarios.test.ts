@@ -19,6 +19,18 @@ import {
 } from './scenarios.js';
 import { devdScriptScenarios, dom0ScriptScenarios, udevScenarios } from './script-scenarios.js';
 import { describeLab } from './suite.js';
+import { makePackages } from './systemd-packages.js';
+import {
+  attachedClientScenario,
+  bootScenario,
+  installScenario,
+  killedScenario,
+  purgeScenario,
+  sandboxScenario,
+  reloadScenario as serviceReloadScenario,
+  upgradeScenario,
+  watchdogScenario,
+} from './systemd-scenarios.js';
 
 describe.concurrent('lane 1', () => {
   describeLab('vifd on oxenstored', { xenstored: 'oxenstored', agent: 'vifd' }, (lab) => {
@@ -34,6 +46,23 @@ describe.concurrent('lane 1', () => {
     reloadScenario(lab);
     dom0ScriptScenarios(lab);
   });
+
+  // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
+  describeLab(
+    'the Debian package under systemd',
+    { xenstored: 'xenstored', agent: 'service', files: makePackages },
+    (lab) => {
+      installScenario(lab);
+      sandboxScenario(lab);
+      attachedClientScenario(lab);
+      upgradeScenario(lab);
+      serviceReloadScenario(lab);
+      killedScenario(lab);
+      watchdogScenario(lab);
+      bootScenario(lab);
+      purgeScenario(lab);
+    },
+  );
 });
 
 describe.concurrent('lane 2', () => {
