@@ -126,11 +126,11 @@ function run(args: readonly string[], lines: readonly string[]): Promise<string>
   return new Promise((resolve, reject) => {
     const child = spawn('nft', args, { timeout: NFT_MAX_MS, killSignal: 'SIGKILL' });
     const said = { out: '', err: '' };
-    child.on('error', (cause: NodeJS.ErrnoException) =>
-      reject(
-        new AttachError('ENONFT', `the vif cannot be guarded: nft cannot be run (${cause.code})`, INSTALL, { cause }),
-      ),
-    );
+    child.on('error', (cause: NodeJS.ErrnoException) => {
+      for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy(); // or they keep vifd from ending
+      const what = `the vif cannot be guarded: nft cannot be run (${cause.code})`;
+      reject(new AttachError('ENONFT', what, INSTALL, { cause }));
+    });
     // Where it could not be started for want of descriptors there are no pipes.
     child.stdout?.setEncoding('utf8').on('data', (text) => {
       said.out += text;

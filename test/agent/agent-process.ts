@@ -59,7 +59,11 @@ export class AgentProcess {
     );
   }
 
+  /** Whether a test has killed it so. */
+  killed = false;
+
   async kill(signal: NodeJS.Signals): Promise<{ code: number | null; signal: string | null }> {
+    if (signal === 'SIGKILL') this.killed = true;
     this.child.kill(signal);
     return this.exited;
   }

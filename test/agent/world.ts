@@ -71,7 +71,8 @@ export function useWorld(): World {
     const ended = await world.agent.kill('SIGTERM');
     await world.host.close();
     expect(world.agent.stderr).toBe('');
-    expect([ended.code, ended.signal]).toSatisfy(([code, signal]) => code === 0 || signal === 'SIGKILL');
+    // One that could not end by itself would kill itself: see endDespiteBlockedRead().
+    if (!world.agent.killed) expect(ended).toEqual({ code: 0, signal: null });
   });
   return world;
 }
