@@ -124,10 +124,12 @@ async function list(): Promise<State> {
 /** Not by execa: loaded for the whole life of the agent it costs 5 MiB. */
 function run(args: readonly string[], lines: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn('nft', args, { timeout: NFT_MAX_MS, killSignal: 'SIGKILL' });
+    const child = spawn('nft', args);
+    // Not spawn's own time limit, which outlives a program that could not be started.
+    const timer = setTimeout(() => child.kill('SIGKILL'), NFT_MAX_MS);
     const said = { out: '', err: '' };
     child.on('error', (cause: NodeJS.ErrnoException) => {
-      for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy(); // or they keep vifd from ending
+      clearTimeout(timer);
       const what = `the vif cannot be guarded: nft cannot be run (${cause.code})`;
       reject(new AttachError('ENONFT', what, INSTALL, { cause }));
     });
@@ -141,6 +143,7 @@ function run(args: readonly string[], lines: readonly string[]): Promise<string>
     child.stdin?.on('error', () => undefined); // it ended before it read all; its exit code says why
     child.stdin?.end(`${lines.join('\n')}\n`);
     child.on('close', (code, signal) => {
+      clearTimeout(timer);
       if (code === 0) return resolve(said.out);
       const why = signal
         ? `it did not end within ${NFT_MAX_MS / 1000} s`
