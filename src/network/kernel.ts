@@ -11,8 +11,36 @@ import {
   parseWantedFeatures,
 } from './ethtool.js';
 import type { Guard } from './guard-table.js';
-import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket } from './netlink.js';
+import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
 import { Nftables } from './nftables.js';
+import { type Family, formatPrefix, type Prefix } from './prefix.js';
+import {
+  describeRoute,
+  encodeAddAddress,
+  encodeGetProxies,
+  encodeGetRoutes,
+  encodeGetRules,
+  encodeProxy,
+  encodeRoute,
+  encodeRule,
+  type ProxyNeighbour,
+  parseProxy,
+  parseRoute,
+  parseRule,
+  type Route,
+  RTM_DELNEIGH,
+  RTM_DELROUTE,
+  RTM_DELRULE,
+  RTM_GETNEIGH,
+  RTM_GETROUTE,
+  RTM_GETRULE,
+  RTM_NEWADDR,
+  RTM_NEWNEIGH,
+  RTM_NEWROUTE,
+  RTM_NEWRULE,
+  type SeenRoute,
+  type SourceRule,
+} from './routes.js';
 import {
   describeChange,
   encodeDeleteAddress,
@@ -53,6 +81,21 @@ export interface KernelNetwork {
   setVlans(link: LinkName, vlans: PortVlans): Promise<void>;
   listAddresses(ifindex: number): Promise<LinkAddress[]>;
   deleteAddress(link: LinkName, address: LinkAddress): Promise<void>;
+  /** One that it has already is no error. */
+  addAddress(link: LinkName, prefix: Prefix): Promise<void>;
+  /** Of all tables. None where the kernel runs without this family. */
+  listRoutes(family: Family): Promise<SeenRoute[]>;
+  /** Rejects with EEXIST where there is one of the same destination, metric and table, wherever it leads. The link must be up. */
+  addRoute(link: LinkName, route: Route): Promise<void>;
+  /** One that is gone is no error. */
+  deleteRoute(link: LinkName, route: Route): Promise<void>;
+  /** vifd's. None where the kernel runs without this family or without policy rules. */
+  listRules(family: Family): Promise<SourceRule[]>;
+  addRule(rule: SourceRule): Promise<void>;
+  deleteRule(rule: SourceRule): Promise<void>;
+  listProxies(family: Family): Promise<ProxyNeighbour[]>;
+  addProxy(link: LinkName, address: string): Promise<void>;
+  deleteProxy(link: LinkName, address: string): Promise<void>;
   /** The features that are wanted, active or not. */
   getWantedFeatures(link: LinkName): Promise<Set<string>>;
   clearFeatures(link: LinkName, names: readonly string[]): Promise<void>;
@@ -138,11 +181,56 @@ export class Kernel implements KernelNetwork {
   }
 
   async deleteAddress({ ifname }: LinkName, address: LinkAddress): Promise<void> {
-    try {
-      await this.ask('remove an address of', ifname, RTM_DELADDR, encodeDeleteAddress(address), 'ack');
-    } catch (error) {
-      if (!hasCode(error, 'EADDRNOTAVAIL')) throw error; // gone already
-    }
+    await ignoring(
+      this.ask('remove an address of', ifname, RTM_DELADDR, encodeDeleteAddress(address), 'ack'),
+      'EADDRNOTAVAIL',
+    );
+  }
+
+  async addAddress({ ifindex, ifname }: LinkName, prefix: Prefix): Promise<void> {
+    const op = `add ${prefix.address}/${prefix.length} to`;
+    await ignoring(this.make(op, ifname, RTM_NEWADDR, encodeAddAddress(ifindex, prefix)), 'EEXIST');
+  }
+
+  async listRoutes(family: Family): Promise<SeenRoute[]> {
+    const answers = await this.listOf('routes', RTM_GETROUTE, encodeGetRoutes(family));
+    return answers.flatMap((answer) => parseRoute(answer) ?? []);
+  }
+
+  async addRoute({ ifname }: LinkName, route: Route): Promise<void> {
+    await this.make(`add the route ${describeRoute(route)} to`, ifname, RTM_NEWROUTE, encodeRoute(route));
+  }
+
+  async deleteRoute({ ifname }: LinkName, route: Route): Promise<void> {
+    const op = `remove the route ${describeRoute(route)} from`;
+    await ignoring(this.ask(op, ifname, RTM_DELROUTE, encodeRoute(route), 'ack'), 'ESRCH', 'ENODEV');
+  }
+
+  async listRules(family: Family): Promise<SourceRule[]> {
+    const answers = await this.listOf('policy rules', RTM_GETRULE, encodeGetRules(family));
+    return answers.flatMap((answer) => parseRule(answer) ?? []);
+  }
+
+  async addRule(rule: SourceRule): Promise<void> {
+    await ignoring(this.make(describeRule('add', rule), '', RTM_NEWRULE, encodeRule(rule)), 'EEXIST');
+  }
+
+  async deleteRule(rule: SourceRule): Promise<void> {
+    await ignoring(this.ask(describeRule('remove', rule), '', RTM_DELRULE, encodeRule(rule), 'ack'), 'ENOENT');
+  }
+
+  async listProxies(family: Family): Promise<ProxyNeighbour[]> {
+    const answers = await this.listOf('proxied neighbours', RTM_GETNEIGH, encodeGetProxies(family));
+    return answers.flatMap((answer) => parseProxy(answer) ?? []);
+  }
+
+  async addProxy({ ifindex, ifname }: LinkName, address: string): Promise<void> {
+    await this.make(`answer for ${address} on`, ifname, RTM_NEWNEIGH, encodeProxy({ address, ifindex }));
+  }
+
+  async deleteProxy({ ifindex, ifname }: LinkName, address: string): Promise<void> {
+    const op = `answer no more for ${address} on`;
+    await ignoring(this.ask(op, ifname, RTM_DELNEIGH, encodeProxy({ address, ifindex }), 'ack'), 'ENOENT', 'ENODEV');
   }
 
   async getWantedFeatures({ ifindex, ifname }: LinkName): Promise<Set<string>> {
@@ -152,6 +240,21 @@ export class Kernel implements KernelNetwork {
 
   async clearFeatures({ ifindex, ifname }: LinkName, names: readonly string[]): Promise<void> {
     await this.askEthtool('clear features of', ifname, encodeClearFeatures(ifindex, names), 'ack');
+  }
+
+  /** Empty where the kernel runs without the family. */
+  private async listOf(what: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
+    try {
+      return await this.ask(`list the ${what}`, '', type, payload, 'dump');
+    } catch (error) {
+      if (!hasCode(error, 'EAFNOSUPPORT', 'EOPNOTSUPP', 'ENOTSUP', 'EPFNOSUPPORT')) throw error;
+      return [];
+    }
+  }
+
+  private make(op: string, ifname: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
+    const flags = NLM_F_CREATE | NLM_F_EXCL;
+    return this.route.request({ op, ifname, type, payload, expect: 'ack', flags });
   }
 
   private ask(op: string, ifname: string, type: number, payload: Uint8Array, expect: Expect): Promise<Uint8Array[]> {
@@ -182,5 +285,17 @@ export class Kernel implements KernelNetwork {
     const id = answer === undefined ? undefined : parseFamilyId(answer);
     if (id === undefined) throw new NetlinkError('ENOENT', 'find the ethtool family (Linux 5.6 or later)', '', 2);
     return id;
+  }
+}
+
+const describeRule = (verb: string, { from, table, priority }: SourceRule): string =>
+  `${verb} the rule from ${formatPrefix(from)} table ${table} priority ${priority}`;
+
+/** What is so already, or gone already. */
+async function ignoring(request: Promise<unknown>, ...codes: string[]): Promise<void> {
+  try {
+    await request;
+  } catch (error) {
+    if (!hasCode(error, ...codes)) throw error;
   }
 }

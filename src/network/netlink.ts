@@ -21,6 +21,10 @@ export const NLMSG_DONE = 3;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
 const NLM_F_DUMP = 0x300;
+/** Modifiers of what makes something. */
+export const NLM_F_REPLACE = 0x100;
+export const NLM_F_EXCL = 0x200;
+export const NLM_F_CREATE = 0x400;
 const NLMSGHDR = 16;
 const TIMEOUT_MS = 5_000;
 
@@ -31,6 +35,8 @@ export interface NetlinkRequest {
   readonly type: number;
   readonly payload: Uint8Array;
   readonly expect: Expect;
+  /** Further ones, such as NLM_F_CREATE. */
+  readonly flags?: number;
   /** For messages: what is being done, and to which interface. */
   readonly op: string;
   readonly ifname: string;
@@ -175,13 +181,13 @@ interface Message {
   readonly payload: Uint8Array;
 }
 
-function encodeMessage({ type, payload, expect }: NetlinkRequest, seq: number): Buffer {
+function encodeMessage({ type, payload, expect, flags: more = 0 }: NetlinkRequest, seq: number): Buffer {
   const bytes = Buffer.alloc(NLMSGHDR + payload.length);
   const view = new DataView(bytes.buffer, bytes.byteOffset, NLMSGHDR);
   const flags = { one: 0, dump: NLM_F_DUMP, ack: NLM_F_ACK }[expect];
   view.setUint32(0, bytes.length, LITTLE_ENDIAN);
   view.setUint16(4, type, LITTLE_ENDIAN);
-  view.setUint16(6, NLM_F_REQUEST | flags, LITTLE_ENDIAN);
+  view.setUint16(6, NLM_F_REQUEST | flags | more, LITTLE_ENDIAN);
   view.setUint32(8, seq, LITTLE_ENDIAN);
   bytes.set(payload, NLMSGHDR);
   return bytes;

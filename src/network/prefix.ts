@@ -1,8 +1,10 @@
 /** IP addresses and prefixes in text. Pure. */
 import { isIP } from 'node:net';
 
+export type Family = 'ipv4' | 'ipv6';
+
 export interface Prefix {
-  readonly family: 'ipv4' | 'ipv6';
+  readonly family: Family;
   readonly address: string;
   readonly length: number;
 }
@@ -31,6 +33,27 @@ export function formatPrefix({ family, address, length }: Prefix): string {
           .map((group) => group.toString(16))
           .join(':');
   return `${text}/${length}`;
+}
+
+/** In network order: 4 or 16. */
+export function addressBytes(address: string): Uint8Array {
+  const size = address.includes(':') ? 16 : 4;
+  const bits = addressBits(address);
+  return Uint8Array.from({ length: size }, (_, i) => Number((bits >> BigInt(8 * (size - 1 - i))) & 0xffn));
+}
+
+/** One spelling for each address. */
+export function addressText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, i) =>
+    (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16),
+  );
+  const zeros = [...groups.join(':').matchAll(/\b0(?::0)+\b/g)].sort((a, b) => b[0].length - a[0].length)[0];
+  if (zeros === undefined) return groups.join(':');
+  const text = groups.join(':');
+  const head = text.slice(0, zeros.index).replace(/:$/, '');
+  const tail = text.slice(zeros.index + zeros[0].length).replace(/^:/, '');
+  return `${head}::${tail}`;
 }
 
 /** An address as a number. */

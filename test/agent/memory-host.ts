@@ -18,9 +18,10 @@ import { Reconciler } from '../../src/vif/reconciler.js';
 import { XenstoreClient } from '../../src/xenstore/client.js';
 import { openSocket, type Transport } from '../../src/xenstore/transport.js';
 import { eventually } from './agent-process.js';
+import { MemoryRoutes } from './memory-routes.js';
 
 /** Interfaces in memory; netback makes them here, and each question or change can be hit. */
-export class MemoryKernel implements KernelNetwork, LinkFactory {
+export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFactory {
   readonly links = new Map<number, Link>();
   calls = 0;
   /** Interfaces whose checksum offload is cleared. */
@@ -93,7 +94,7 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
     this.links.set(link.ifindex, { ...link, ...change });
     this.onChange(ifname);
   }
-  private async step(ifindex?: number): Promise<void> {
+  protected async step(ifindex?: number): Promise<void> {
     await this.beforeCall(this.calls++);
     if (ifindex !== undefined && !this.links.has(ifindex))
       throw new NetlinkError('ENODEV', 'touch', `if${ifindex}`, 19);
@@ -111,13 +112,6 @@ export class MemoryKernel implements KernelNetwork, LinkFactory {
     await this.beforeChange(change, ifname);
     if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
     this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
-  }
-  async listAddresses(): Promise<[]> {
-    await this.step();
-    return [];
-  }
-  async deleteAddress(): Promise<void> {
-    await this.step();
   }
   async getWantedFeatures({ ifindex }: Link): Promise<Set<string>> {
     await this.step(ifindex);

@@ -39,6 +39,7 @@ const PURE = [
   'network/bridge-port.ts',
   'network/guard-table.ts',
   'network/prefix.ts',
+  'network/routes.ts',
   'network/bridge-vlan.ts',
   'network/rtnetlink.ts',
   'network/ethtool.ts',

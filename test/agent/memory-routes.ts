@@ -1,0 +1,74 @@
+/** The routing half of a kernel of memory. */
+import { NetlinkError } from '../../src/errors.js';
+import { formatPrefix, type Prefix } from '../../src/network/prefix.js';
+import {
+  isSameRoute,
+  type ProxyNeighbour,
+  type Route,
+  RT_TABLE_MAIN,
+  RTPROT_VIFD,
+  type SeenRoute,
+  type SourceRule,
+} from '../../src/network/routes.js';
+import type { Link, LinkAddress } from '../../src/network/rtnetlink.js';
+
+export abstract class MemoryRoutes {
+  readonly addresses: { ifindex: number; prefix: Prefix }[] = [];
+  routes: SeenRoute[] = [];
+  rules: SourceRule[] = [];
+  proxies: ProxyNeighbour[] = [];
+  /** Each question and change passes here; rejects where the interface is gone. */
+  protected abstract step(ifindex?: number): Promise<void>;
+
+  async listAddresses(): Promise<LinkAddress[]> {
+    await this.step();
+    return [];
+  }
+  async deleteAddress(): Promise<void> {
+    await this.step();
+  }
+  async addAddress({ ifindex }: Pick<Link, 'ifindex'>, prefix: Prefix): Promise<void> {
+    await this.step(ifindex);
+    this.addresses.push({ ifindex, prefix });
+  }
+  async listRoutes(): Promise<SeenRoute[]> {
+    await this.step();
+    return this.routes;
+  }
+  async addRoute({ ifname }: Pick<Link, 'ifname'>, route: Route): Promise<void> {
+    await this.step(route.ifindex);
+    const seen = { ...route, metric: route.metric ?? 0, table: route.table ?? RT_TABLE_MAIN, protocol: RTPROT_VIFD };
+    const key = ({ destination, metric, table }: SeenRoute) => `${formatPrefix(destination)} ${metric} ${table}`;
+    if (this.routes.some((other) => key(other) === key(seen)))
+      throw new NetlinkError('EEXIST', 'add a route to', ifname, 17);
+    this.routes.push(seen);
+  }
+  async deleteRoute(_: unknown, route: Route): Promise<void> {
+    await this.step();
+    this.routes = this.routes.filter((seen) => !isSameRoute(route, seen));
+  }
+  async listRules(): Promise<SourceRule[]> {
+    await this.step();
+    return this.rules;
+  }
+  async addRule(rule: SourceRule): Promise<void> {
+    await this.step();
+    this.rules.push(rule);
+  }
+  async deleteRule(rule: SourceRule): Promise<void> {
+    await this.step();
+    this.rules = this.rules.filter((one) => JSON.stringify(one) !== JSON.stringify(rule));
+  }
+  async listProxies(): Promise<ProxyNeighbour[]> {
+    await this.step();
+    return this.proxies;
+  }
+  async addProxy({ ifindex }: Pick<Link, 'ifindex'>, address: string): Promise<void> {
+    await this.step(ifindex);
+    this.proxies.push({ address, ifindex });
+  }
+  async deleteProxy({ ifindex }: Pick<Link, 'ifindex'>, address: string): Promise<void> {
+    await this.step();
+    this.proxies = this.proxies.filter((one) => one.address !== address || one.ifindex !== ifindex);
+  }
+}

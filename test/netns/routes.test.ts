@@ -1,0 +1,96 @@
+/** Addresses, routes, rules and proxied neighbours of the real kernel, read back by ip. */
+import { execaSync } from 'execa';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Kernel } from '../../src/network/kernel.js';
+import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
+import { isSameRoute, type Route } from '../../src/network/routes.js';
+import type { Link } from '../../src/network/rtnetlink.js';
+import { addVif, clearLinks, ip, showAddresses } from './namespace.js';
+
+const kernel = new Kernel();
+const prefix = (text: string) => parsePrefix(text) as Prefix;
+const ipJson = (...args: string[]) => JSON.parse(execaSync('ip', ['-j', ...args]).stdout || '[]');
+let link: Link;
+
+beforeEach(async () => {
+  clearLinks();
+  addVif('vif1.0');
+  ip('link', 'set', 'vif1.0', 'up');
+  link = (await kernel.getLink('vif1.0')) as Link;
+});
+afterEach(() => kernel.close());
+
+describe('routes', () => {
+  const cases: [text: string, route: Omit<Route, 'ifindex'>, shown: object][] = [
+    ['a host', { destination: prefix('192.0.2.7') }, { dst: '192.0.2.7', scope: 'link' }],
+    ['bits behind the prefix are cut', { destination: prefix('10.1.2.3/8') }, { dst: '10.0.0.0/8' }],
+    ['metric and table', { destination: prefix('192.0.2.8'), metric: 7, table: 1000 }, { metric: 7, table: '1000' }],
+    ['IPv6', { destination: prefix('2001:db8::7') }, { dst: '2001:db8::7', metric: 1024 }],
+    [
+      'IPv6 with a metric',
+      { destination: prefix('2001:db8:1::/64'), metric: 5 },
+      { dst: '2001:db8:1::/64', metric: 5 },
+    ],
+  ];
+  test.each(cases)('%s: made, seen by ip, read back, removed', async (_, part, shown) => {
+    const route = { ...part, ifindex: link.ifindex };
+    const family = route.destination.family === 'ipv6' ? '-6' : '-4';
+    await kernel.addRoute(link, route);
+    const found = () => ipJson(family, 'route', 'show', 'table', 'all', 'proto', '118');
+    expect(found()).toEqual([expect.objectContaining({ dev: 'vif1.0', ...shown })]);
+    const seen = (await kernel.listRoutes(route.destination.family)).filter((one) => isSameRoute(route, one));
+    expect(seen).toEqual([expect.objectContaining({ protocol: 118 })]);
+    await expect(kernel.addRoute(link, route)).rejects.toMatchObject({ code: 'EEXIST' });
+    await kernel.deleteRoute(link, route);
+    expect(found()).toEqual([]);
+    await kernel.deleteRoute(link, route);
+  });
+
+  test('by a gateway, as default, from an address', async () => {
+    await kernel.addAddress(link, prefix('10.0.0.1/24'));
+    const route = { destination: prefix('0.0.0.0/0'), gateway: '10.0.0.9', source: '10.0.0.1', ifindex: link.ifindex };
+    await kernel.addRoute(link, route);
+    expect(ipJson('-4', 'route', 'show', 'default')).toEqual([
+      expect.objectContaining({ gateway: '10.0.0.9', prefsrc: '10.0.0.1', dev: 'vif1.0' }),
+    ]);
+    expect((await kernel.listRoutes('ipv4')).some((seen) => isSameRoute(route, seen))).toBe(true);
+    expect((await kernel.listRoutes('ipv4')).some((seen) => isSameRoute({ ...route, gateway: '10.0.0.8' }, seen))).toBe(
+      false,
+    );
+  });
+
+  test('to an interface that is down: the kernel says no', async () => {
+    ip('link', 'set', 'vif1.0', 'down');
+    const route = { destination: prefix('192.0.2.7'), ifindex: link.ifindex };
+    await expect(kernel.addRoute(link, route)).rejects.toMatchObject({ code: 'ENETDOWN' });
+  });
+});
+
+test('addresses: added, can be used at once, and once more is no error', async () => {
+  for (const one of ['192.0.2.1/24', '2001:db8::1/64', '192.0.2.1/24']) await kernel.addAddress(link, prefix(one));
+  const shown = showAddresses('vif1.0').map(String);
+  expect(shown.join()).toContain('192.0.2.1');
+  expect(execaSync('ip', ['-6', 'addr', 'show', 'dev', 'vif1.0']).stdout).toMatch(/2001:db8::1\/64 scope global nodad/);
+});
+
+test.each(['192.0.2.0/24', '2001:db8:7::/64'])('the rule from %s', async (from) => {
+  const rule = { from: prefix(from), table: 1007, priority: 1000 };
+  const flag = from.includes(':') ? '-6' : '-4';
+  await kernel.addRule(rule);
+  await kernel.addRule(rule);
+  expect(execaSync('ip', [flag, 'rule']).stdout).toContain(`1000:\tfrom ${from} lookup 1007 proto 118`);
+  expect(await kernel.listRules(rule.from.family)).toEqual([rule]);
+  await kernel.deleteRule(rule);
+  await kernel.deleteRule(rule);
+  expect(await kernel.listRules(rule.from.family)).toEqual([]);
+});
+
+test.each(['192.0.2.9', '2001:db8::9'])('a proxied neighbour: %s', async (address) => {
+  const family = address.includes(':') ? 'ipv6' : 'ipv4';
+  await kernel.addProxy(link, address);
+  expect(execaSync('ip', ['neigh', 'show', 'proxy']).stdout).toContain(`${address} dev vif1.0`);
+  expect(await kernel.listProxies(family)).toEqual([{ address, ifindex: link.ifindex }]);
+  await kernel.deleteProxy(link, address);
+  await kernel.deleteProxy(link, address);
+  expect(await kernel.listProxies(family)).toEqual([]);
+});
