@@ -44,6 +44,12 @@ const NAME_PATTERN = /^[^/]+$/;
 const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
+  mode: optional({
+    ...oneOf('bridge'),
+    example: 'bridge',
+    about:
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge), and one that is not\nknown is an error.",
+  }),
   profile: optional({
     ...oneOf('pf', 'speed'),
     example: 'pf',

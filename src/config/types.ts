@@ -32,7 +32,7 @@ export function oneOf<const T extends string>(...words: T[]): Typed<T> {
   const quoted = words.map((word) => `"${word}"`);
   return {
     type: {
-      expected: `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`,
+      expected: quoted.length === 1 ? `${quoted[0]}` : `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`,
       accepts: (value): value is T => words.includes(value as T),
     },
   };

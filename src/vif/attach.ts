@@ -1,15 +1,16 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
 import { hasCode } from '../errors.js';
-import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
-import { findBridge, findLink } from './observe.js';
-import { planBridge, type Step } from './plan.js';
-import type { Attachment } from './policy.js';
+import type { Attachment } from './attachment.js';
+import { type Found, findLink, findPlace, observePlace } from './observe.js';
+import { planVif, type Step } from './plan.js';
 
 export interface Attached {
-  /** The bridge's name. */
-  readonly bridge: string;
+  /** What it is connected to, for people: the bridge's name. */
+  readonly to: string;
+  /** The bridge's name; undefined where there is none. */
+  readonly bridge: string | undefined;
   /** Bytes; what is in force, and what the guest should use. */
   readonly mtu: number;
   /** What was done; empty when all was in place. */
@@ -40,25 +41,23 @@ export async function attach(want: Attachment, kernel: KernelNetwork, known: Kno
 }
 
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
-  const [link, bridge] = await Promise.all([findLink(want, kernel, known.overdue), findBridge(want, kernel)]);
+  const [link, found] = await Promise.all([findLink(want, kernel, known.overdue), findPlace(want, kernel)]);
   if (link === undefined) return undefined;
-  const [guard, addresses, features, vlans] = await Promise.all([
+  const [guard, addresses, features, place] = await Promise.all([
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
       : kernel.getGuard(want.ifname, want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
-    want.vlans === undefined ? NO_VLANS : kernel.getVlans(link),
+    observePlace(want, found, link, kernel),
   ]);
-  const { done, warnings } = await applySteps(
-    planBridge(want, { link, guard, addresses, features, vlans, bridge: bridge.link }),
-    kernel,
-  );
-  if (bridge.warning !== undefined) warnings.push(bridge.warning);
-  if (!bridge.link.up) {
-    const { ifname } = bridge.link;
-    warnings.push(`the bridge ${ifname} is down, so no packet passes: ip link set ${ifname} up`);
-  }
+  const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  return { bridge: bridge.link.ifname, mtu, steps: done, warnings };
+  const bridge = found.link.ifname;
+  return { to: bridge, bridge, mtu, steps: done, warnings: [...warnings, ...warningsOf(found)] };
+}
+
+function warningsOf({ warning, link: { ifname, up } }: Found): string[] {
+  const down = `the bridge ${ifname} is down, so no packet passes: ip link set ${ifname} up`;
+  return [...(warning === undefined ? [] : [warning]), ...(up ? [] : [down])];
 }

@@ -113,12 +113,10 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     (text) => (text === String(key.domid) ? text : undefined),
     `"${key.domid}", the domain of its path`,
   );
-  const script = own('script', parseScript, 'the absolute path of a script, at most 1024 printable characters');
-  complaints.push(...otherScript(script));
   return {
     key,
     type: own('type', (text) => (text === 'vif' || text === 'vif_ioemu' ? text : undefined), '"vif" or "vif_ioemu"'),
-    script,
+    script: own('script', parseScript, 'the absolute path of a script, at most 1024 printable characters'),
     handle: own('handle', parseDevid, 'a decimal device number without leading zeros'),
     mac: maybe('mac', parseMac, 'a MAC address such as 00:16:3e:01:02:03'),
     bridge: maybe('bridge', parseIfname, IFNAME_RULE),
@@ -170,15 +168,6 @@ function optional<T>(
 }
 
 const IFNAME_RULE = 'an interface name of 1 to 15 printable characters without space, "/", ":" and "%"';
-
-/** Xen's own scripts that ask for something else than a port of a Linux bridge. */
-const OTHER_SCRIPTS = ['vif-route', 'vif-nat', 'vif-openvswitch'];
-
-function otherScript(script: string): string[] {
-  const name = script.slice(script.lastIndexOf('/') + 1);
-  if (!OTHER_SCRIPTS.includes(name)) return [];
-  return [`node "script" asks for ${name}, which vifd does not do yet: it makes the vif a port of a Linux bridge`];
-}
 
 /** Stricter than the kernel: no `%`, which would make a rename pick a number, and nothing unprintable. */
 export function parseIfname(text: string): Ifname | undefined {

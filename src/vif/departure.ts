@@ -28,13 +28,8 @@ const GRACE_PER_VIF_MS = 100;
 const GRACE_MAX_MS = 8_000;
 /** For an abandoned one. Still within dom0's 10 s. */
 const ABANDONED_GRACE_MS = 6_000;
-/**
- * How long another may take to remove the directory once it may go. After that it has died. `xl devd` needed more than
- * 1.5 s for the last of eight under emulation.
- */
-const ANOTHER_MS = 5_000;
-/** Within dom0's 10 s for the directory, whoever removes it. */
-const LAST_MS = 9_500;
+/** How long another may take to remove the directory once it may go. After that it has died. */
+const ANOTHER_MS = 1_500;
 
 export class Departure {
   private begun: { readonly reason: LeavingReason; readonly state: number; readonly since: number } | undefined;
@@ -68,8 +63,7 @@ export class Departure {
   }
 
   private goesAt(begun: NonNullable<typeof this.begun>): number {
-    const due = this.dueAt(begun);
-    return this.another ? Math.min(due + ANOTHER_MS, begun.since + LAST_MS) : due;
+    return this.dueAt(begun) + (this.another ? ANOTHER_MS : 0);
   }
 
   private dueAt({ reason, since }: { reason: LeavingReason; since: number }): number {

@@ -1,8 +1,8 @@
 /** EDGE: takes the interface of a vif out of its bridge, for a script that is told `offline`. */
 import { hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { Attachment } from './attachment.js';
 import { findLink } from './observe.js';
-import type { Attachment } from './policy.js';
 
 /** An interface that is gone, or goes meanwhile, is detached. Rejects with NetlinkError. */
 export async function detach(want: Attachment, kernel: KernelNetwork): Promise<void> {

@@ -9,8 +9,8 @@ import { plainWord } from '../text.js';
 import { keyText } from '../xenstore/paths.js';
 import { kernelName, XenbusState } from './backend.js';
 import { explainKernelError } from './failure.js';
-import { describeStep, planBridge, type Step } from './plan.js';
-import { isFailure, isVifLink, type VifSeen } from './seen.js';
+import { describeStep, planVif, type Step } from './plan.js';
+import { isVifLink, type VifSeen } from './seen.js';
 
 /** `note`: odd, but no hindrance. `wait`: somebody else has the next word. `wrong`: somebody has to do something. */
 export type Verdict = 'ok' | 'note' | 'wait' | 'wrong';
@@ -144,9 +144,9 @@ function judgeInterface({ key, live, link, backend, want }: VifSeen): Judgement 
   return wrong(`the kernel has made no interface ${name}${other}`, DMESG);
 }
 
-function judgeBridge({ bridge }: VifSeen): Judgement {
+function judgeBridge({ bridge, placeFault }: VifSeen): Judgement {
+  if (placeFault !== undefined) return wrong(placeFault.message, placeFault.hint);
   if (bridge === undefined) return ok('no bridge is asked for');
-  if (isFailure(bridge)) return wrong(bridge.message, bridge.hint);
   const { link, warning, ports } = bridge;
   if (!link.up) return wrong(`the bridge ${link.ifname} is down`, `ip link set ${link.ifname} up`);
   if (warning !== undefined) return note(warning, '');
@@ -181,16 +181,16 @@ const hinders = (step: Step): boolean =>
   step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true);
 
 function describeMissing(step: Step, { bridge }: VifSeen): string {
-  if (step.do !== 'set-link' || step.change.master === undefined || bridge === undefined || isFailure(bridge))
+  if (step.do !== 'set-link' || step.change.master === undefined || bridge === undefined)
     return step.do === 'set-link' && step.change.up === true ? 'up' : describeStep(step);
   const { master: _, ...rest } = step.change;
   return [`port of ${bridge.link.ifname}`, describeChange(rest)].filter((text) => text !== '').join(' ');
 }
 
 /** Empty when all is as asked for. */
-export function stepsMissing({ want, link, bridge, addresses, features, vlans, guard }: VifSeen): Step[] {
-  if (want === undefined || link === undefined || bridge === undefined || isFailure(bridge)) return [];
-  return planBridge(want, { link, addresses, features: features ?? new Set(), vlans, guard, bridge: bridge.link });
+export function stepsMissing({ want, link, place, addresses, features, guard }: VifSeen): Step[] {
+  if (want === undefined || link === undefined || place === undefined) return [];
+  return planVif(want, { link, addresses, features: features ?? new Set(), guard, place });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {
@@ -269,7 +269,7 @@ function judgeCarrier({ statistics, link }: VifSeen): Judgement {
 function judgeForwarding({ statistics, bridge }: VifSeen): Judgement {
   const state = statistics?.bridgePortState;
   if (state === undefined || state === 'forwarding') return ok('the bridge forwards its packets');
-  const name = bridge === undefined || isFailure(bridge) ? 'the bridge' : bridge.link.ifname;
+  const name = bridge?.link.ifname ?? 'the bridge';
   return wait(
     `${name} does not forward packets of this port yet: it is ${state}`,
     `that is STP or the forward delay; without loops: ip link set ${name} type bridge stp_state 0 forward_delay 0`,
@@ -277,7 +277,7 @@ function judgeForwarding({ statistics, bridge }: VifSeen): Judgement {
 }
 
 function judgeUplink({ bridge }: VifSeen): Judgement {
-  if (bridge === undefined || isFailure(bridge)) return ok('no bridge is asked for');
+  if (bridge === undefined) return ok('no bridge is asked for');
   const { link, ports } = bridge;
   const uplinks = ports.filter((port) => !isVifLink(port));
   if (uplinks.length > 0)

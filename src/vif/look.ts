@@ -1,19 +1,19 @@
 /** EDGE: looks at one vif, in xenstore and in the kernel; changes nothing. */
 import type { Config } from '../config/schema.js';
 import { AttachError, NetlinkError, NodeError } from '../errors.js';
-import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
+import type { Attachment } from './attachment.js';
 import { parseBackend, parseLive } from './backend.js';
-import { explainFailure, type Failure } from './failure.js';
+import { explainFailure } from './failure.js';
 import { readFrontendNode } from './frontend.js';
-import { findBridge, findLink } from './observe.js';
-import { type Attachment, resolveAttachment } from './policy.js';
+import { findLink, findPlace, observePlace } from './observe.js';
+import { resolveAttachment } from './policy.js';
 import { listBackends, readAllNodes, readKernelError } from './reader.js';
-import type { BridgeSeen, Surroundings, VifSeen } from './seen.js';
+import type { Surroundings, VifSeen } from './seen.js';
 
 export interface LookIo {
   readonly store: XenstoreClient;
@@ -58,7 +58,10 @@ export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   };
 }
 
-type KernelSide = Pick<VifSeen, 'link' | 'bridge' | 'guard' | 'vlans' | 'addresses' | 'features' | 'statistics'>;
+type KernelSide = Pick<
+  VifSeen,
+  'link' | 'placeFault' | 'place' | 'bridge' | 'guard' | 'addresses' | 'features' | 'statistics'
+>;
 
 async function lookAtKernel(
   { domid, devid }: BackendKey,
@@ -71,27 +74,30 @@ async function lookAtKernel(
       : await findLink(want, kernel, true);
   return {
     link,
-    bridge: want === undefined ? undefined : await lookAtBridge(want, kernel, links),
+    ...(want === undefined ? NOWHERE : await lookAtPlace(want, link, kernel, links)),
     guard: want === undefined ? undefined : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY),
-    vlans: link === undefined || want?.vlans === undefined ? NO_VLANS : await kernel.getVlans(link),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
     features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
   };
 }
 
-async function lookAtBridge(
+const NOWHERE = { placeFault: undefined, place: undefined, bridge: undefined };
+
+async function lookAtPlace(
   want: Attachment,
+  link: Link | undefined,
   kernel: KernelNetwork,
   links: readonly Link[],
-): Promise<BridgeSeen | Failure> {
+): Promise<Pick<KernelSide, 'placeFault' | 'place' | 'bridge'>> {
   try {
-    const found = await findBridge(want, kernel);
+    const found = await findPlace(want, kernel);
+    const place = link && (await observePlace(want, found, link, kernel));
     const ports = links.filter(({ master }) => master === found.link.ifindex);
-    return { ...found, ports };
+    return { placeFault: undefined, place, bridge: { ...found, ports } };
   } catch (error) {
     if (!(error instanceof AttachError)) throw error;
-    return explainFailure(error);
+    return { ...NOWHERE, placeFault: explainFailure(error) };
   }
 }
 
@@ -99,8 +105,9 @@ function attempt<T>(parse: () => T): [T, undefined] | [undefined, string] {
   try {
     return [parse(), undefined];
   } catch (error) {
-    if (!(error instanceof NodeError)) throw error;
-    return [undefined, error.message];
+    if (error instanceof NodeError) return [undefined, error.message];
+    if (error instanceof AttachError) return [undefined, `${error.message}; ${error.hint}`];
+    throw error;
   }
 }
 

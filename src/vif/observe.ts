@@ -1,10 +1,12 @@
 /** EDGE: reads from the kernel what a plan needs, and finds the bridge that a vif belongs to. */
 import { AttachError } from '../errors.js';
+import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
+import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
 import type { Ifname } from './backend.js';
-import { isOwnLink } from './plan.js';
-import { type BridgeAttachment, oldBridgeName } from './policy.js';
+import { isOwnLink, type Place } from './plan.js';
+import { oldBridgeName } from './policy.js';
 import { formatVlans } from './vlan.js';
 
 /**
@@ -12,7 +14,7 @@ import { formatVlans } from './vlan.js';
  * it where another program has renamed it.
  */
 export async function findLink(
-  want: BridgeAttachment,
+  want: InterfaceWanted,
   kernel: KernelNetwork,
   everywhere = false,
 ): Promise<Link | undefined> {
@@ -24,6 +26,25 @@ export async function findLink(
   return everywhere ? (await kernel.listLinks()).find((link) => isOwnLink(want, link)) : undefined;
 }
 
+/** What a vif is to be connected to, before anything is known of its interface. */
+export type Found = { readonly mode: 'bridge' } & FoundBridge;
+
+/** Rejects with AttachError when it cannot be connected as things stand. */
+export async function findPlace(want: Attachment, kernel: KernelNetwork): Promise<Found> {
+  switch (want.mode) {
+    case 'bridge':
+      return { mode: want.mode, ...(await findBridge(want, kernel)) };
+    default:
+      return want.mode satisfies never;
+  }
+}
+
+/** How the interface stands to it. */
+export async function observePlace(want: Attachment, found: Found, link: Link, kernel: KernelNetwork): Promise<Place> {
+  const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
+  return { mode: 'bridge', bridge: found.link, vlans };
+}
+
 export interface FoundBridge {
   readonly link: Link;
   /** Why this is not the bridge that dom0 named. */
@@ -31,7 +52,7 @@ export interface FoundBridge {
 }
 
 /** The bridge of a vif, which must be able to do what is asked of its port. Rejects with AttachError. */
-export async function findBridge(want: BridgeAttachment, kernel: KernelNetwork): Promise<FoundBridge> {
+async function findBridge(want: BridgeAttachment, kernel: KernelNetwork): Promise<FoundBridge> {
   const found = await findByName(want.bridge, kernel);
   if (want.vlans === undefined || found.link.vlanFiltering) return found;
   const { ifname } = found.link;

@@ -10,10 +10,10 @@ import {
   type LinkAddress,
   type LinkChange,
 } from '../network/rtnetlink.js';
-import type { BridgeAttachment } from './policy.js';
+import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
 import { formatVlans } from './vlan.js';
 
-/** The kernel's side of a vif, read in one go. */
+/** The kernel's side of a vif's interface, read in one go. */
 export interface Observed {
   /** The vif's interface, under netback's name or already under its own. */
   readonly link: Link;
@@ -22,9 +22,17 @@ export interface Observed {
   readonly features: ReadonlySet<string> | undefined;
   /** The chain that guards the interface's name. */
   readonly guard: string | undefined;
+  readonly place: Place;
+}
+
+/** What it is to be connected to, as it is now; by mode. */
+export type Place = BridgePlace;
+
+export interface BridgePlace {
+  readonly mode: 'bridge';
+  readonly bridge: Link;
   /** Of the port; read only where any are wanted. */
   readonly vlans: PortVlans;
-  readonly bridge: Link;
 }
 
 export type Step =
@@ -39,64 +47,79 @@ export type Step =
   | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] };
 
 /**
- * INVARIANTS
+ * INVARIANTS, of every mode
  * - Empty when all is as wanted: a second run changes nothing and never flaps the link.
  * - The guard is in force before the link can carry a frame.
+ */
+export function planVif(want: Attachment, { place, ...seen }: Observed): Step[] {
+  switch (want.mode) {
+    case 'bridge':
+      return planBridge(want, seen, place);
+    default:
+      return want.mode satisfies never;
+  }
+}
+
+type SeenInterface = Omit<Observed, 'place'>;
+
+/**
+ * INVARIANTS
  * - The MTU is set before the link joins the bridge, which else shrinks its own to the smallest port's.
  * - The port's settings and VLANs are in force before the link is up: an isolated guest sends no first packet to its neighbours.
  * - The link goes up last, in a request of its own: kernels before 6.2 set the flags before the master.
  */
-export function planBridge(want: BridgeAttachment, seen: Observed): Step[] {
+function planBridge(want: BridgeAttachment, seen: SeenInterface, { bridge, vlans: seenVlans }: BridgePlace): Step[] {
   const { link } = seen;
-  const joined = link.master === seen.bridge.ifindex; // what another bridge's port had goes with it
+  const joined = link.master === bridge.ifindex; // what another bridge's port had goes with it
   const takeDown = link.up && (needsDown(want, link) || (!joined && isSetApart(want)));
-  const steps: Step[] = [];
-  if (want.guard?.chain !== seen.guard)
-    steps.push({ do: 'set-guard', ifname: want.ifname, guard: want.guard, required: want.guardRequired });
-  if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
-  if (link.ifname !== want.ifname) {
-    // The alias tells whose interface a custom name is; see isOwnLink.
-    steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
-  }
+  const steps = startSteps(want, seen, takeDown);
   for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
-  const mtu = wantedMtu(want, seen);
-  if (link.mtu !== mtu) steps.push({ do: 'set-mtu', link, mtu });
-  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => seen.features?.has(name) ?? true) : [];
-  if (names.length > 0) steps.push({ do: 'clear-features', link, names });
-  const change = bridgePortChange(want, seen);
+  // The bridge's MTU follows its smallest port's, and one guest with small packets must not drag its neighbours along.
+  steps.push(...mtuSteps(link, want.mtu ?? (joined ? link.mtu : bridge.mtu)), ...featureSteps(want, seen));
+  const change: LinkChange = { ...linkChange(want, link), ...(!joined && { master: bridge.ifindex }) };
   if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
   const port = portChange(want.port, joined ? link.port : undefined);
   if (Object.keys(port).length > 0) steps.push({ do: 'set-port', link, port });
   const { vlans } = want;
-  if (vlans !== undefined && !(joined && sameVlans(vlans, seen.vlans))) steps.push({ do: 'set-vlans', link, vlans });
+  if (vlans !== undefined && !(joined && sameVlans(vlans, seenVlans))) steps.push({ do: 'set-vlans', link, vlans });
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
-}
-
-/**
- * Without an MTU of its own a vif takes the bridge's when it joins, and then keeps what it has: the bridge's follows its smallest
- * port's, and one guest with small packets must not drag its neighbours along.
- */
-function wantedMtu(want: BridgeAttachment, { link, bridge }: Observed): number {
-  return want.mtu ?? (link.master === bridge.ifindex ? link.mtu : bridge.mtu);
-}
-
-/** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */
-function needsDown(want: BridgeAttachment, link: Link): boolean {
-  return link.address !== want.address || link.ifname !== want.ifname;
 }
 
 /** For a moment after it joins, a port is like any other. */
 const isSetApart = ({ vlans, port }: BridgeAttachment): boolean => vlans !== undefined || port.isolated === true;
 
-function bridgePortChange(want: BridgeAttachment, { link, bridge }: Observed): LinkChange {
+/** What comes first in every mode: guarded, down if it must be, and under its own name. */
+function startSteps(want: InterfaceWanted, { link, guard }: SeenInterface, takeDown: boolean): Step[] {
+  const steps: Step[] = [];
+  if (want.guard?.chain !== guard)
+    steps.push({ do: 'set-guard', ifname: want.ifname, guard: want.guard, required: want.guardRequired });
+  if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
+  // The alias tells whose interface a custom name is; see isOwnLink.
+  if (link.ifname !== want.ifname)
+    steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
+  return steps;
+}
+
+/** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */
+function needsDown(want: InterfaceWanted, link: Link): boolean {
+  return link.address !== want.address || link.ifname !== want.ifname;
+}
+
+const mtuSteps = (link: Link, mtu: number): Step[] => (link.mtu === mtu ? [] : [{ do: 'set-mtu', link, mtu }]);
+
+function featureSteps(want: InterfaceWanted, { link, features }: SeenInterface): Step[] {
+  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => features?.has(name) ?? true) : [];
+  return names.length === 0 ? [] : [{ do: 'clear-features', link, names }];
+}
+
+function linkChange(want: InterfaceWanted, link: Link): LinkChange {
   return {
     ...(link.address !== want.address && { address: want.address }),
     ...(link.txqlen !== want.txqlen && { txqlen: want.txqlen }),
-    // Else the port takes an IPv6 address of its own and sends neighbour and router solicitations to the guest.
+    // Else it takes an IPv6 address of its own and sends neighbour and router solicitations to the guest.
     ...(link.addrGenMode !== undefined &&
       link.addrGenMode !== ADDR_GEN_MODE_NONE && { addrGenMode: ADDR_GEN_MODE_NONE }),
-    ...(link.master !== bridge.ifindex && { master: bridge.ifindex }),
   };
 }
 
@@ -104,7 +127,7 @@ function bridgePortChange(want: BridgeAttachment, { link, bridge }: Observed): L
  * Whether an interface found under one of a vif's names is that vif's. A custom name may be the previous owner's (a guest that
  * reboots keeps its vifname), or one of the host's own: the device behind it decides, before Linux 5.14 our alias.
  */
-export function isOwnLink(want: BridgeAttachment, link: Link): boolean {
+export function isOwnLink(want: InterfaceWanted, link: Link): boolean {
   if (link.parentDev !== '') return link.parentDev === want.parentDev;
   return link.alias === want.kernelName || (link.alias === '' && link.ifname === want.kernelName);
 }

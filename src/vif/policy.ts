@@ -2,64 +2,47 @@
 import type { Config, VifSettings } from '../config/schema.js';
 import { NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
-import type { PortVlans } from '../network/bridge-vlan.js';
 import type { Guard } from '../network/guard-table.js';
+import type { Attachment, InterfaceWanted } from './attachment.js';
 import { type Ifname, kernelName, type MacAddress, type VifBackend } from './backend.js';
 import { checkGuardedName, guardOf } from './guard.js';
+import { chooseMode } from './mode.js';
 import { type Policy, resolvePolicy } from './rules.js';
 import { parseVlans } from './vlan.js';
-
-/** A vif as a port of a Linux bridge. */
-export interface BridgeAttachment {
-  readonly mode: 'bridge';
-  /** The name that netback gives. */
-  readonly kernelName: Ifname;
-  /** The name it shall have: vifname, or netback's. */
-  readonly ifname: Ifname;
-  /** Undefined: vif-bridge's default, the first bridge there is. */
-  readonly bridge: Ifname | undefined;
-  /** Bytes; undefined: as the bridge when the vif joins it. */
-  readonly mtu: number | undefined;
-  /** Packets. */
-  readonly txqlen: number;
-  readonly clearTxChecksum: boolean;
-  /** Undefined: the guest may send what it likes. */
-  readonly guard: Guard | undefined;
-  /** Without it the vif is not connected. */
-  readonly guardRequired: boolean;
-  /** Undefined: what the bridge gives its ports. */
-  readonly vlans: PortVlans | undefined;
-  /** What is not named stays as it is. */
-  readonly port: PortSettings;
-  readonly address: string;
-  /** `vif-5-0`: the device that must stand behind the interface. */
-  readonly parentDev: string;
-  /** What this was made of. For people. */
-  readonly policy: Policy;
-}
-
-export type Attachment = BridgeAttachment;
 
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
 const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 
-/** Throws NodeError for what dom0 wrote and the configuration cannot go with. */
+/** Throws NodeError for what dom0 wrote and the configuration cannot go with, AttachError for what vifd cannot do. */
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
-  const name = kernelName(backend);
   const policy = resolvePolicy(backend, config);
   const { settings } = policy;
+  const mode = chooseMode(backend, policy);
+  switch (mode) {
+    case 'bridge':
+      return {
+        mode,
+        ...interfaceWanted(backend, policy),
+        bridge: settings.bridge as Ifname | undefined,
+        vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
+        port: portSettings(settings),
+      };
+    default:
+      return mode satisfies never;
+  }
+}
+
+function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {
+  const name = kernelName(backend);
+  const { settings } = policy;
   return {
-    mode: 'bridge',
     kernelName: name,
     ifname: backend.vifname ?? name,
-    bridge: settings.bridge as Ifname | undefined,
     mtu: settings.mtu,
     txqlen: settings.qlen,
     clearTxChecksum: settings.txChecksum === 'off',
     guard: guardFor(backend, settings),
     guardRequired: settings.guard !== 'auto',
-    vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
-    port: portSettings(settings),
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
     policy,

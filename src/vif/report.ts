@@ -4,7 +4,7 @@ import type { Counters } from '../network/ip-link.js';
 import { alignColumns, plainWord, wrap } from '../text.js';
 import { type BackendKey, keyText, parseBackendPath, parseDevid, parseDomid } from '../xenstore/paths.js';
 import { obstacle, stateName } from './explanation.js';
-import { isFailure, type Program, type VifSeen } from './seen.js';
+import type { Program, VifSeen } from './seen.js';
 
 /** `failed`: somebody has to do something. `waiting`: for the guest, the kernel or an agent that runs. */
 export type Health = 'connected' | 'waiting' | 'leaving' | 'failed';
@@ -57,7 +57,7 @@ export function reportVif(seen: VifSeen): VifReport {
     ...key,
     ifname: link?.ifname ?? null,
     mode: want?.mode ?? null,
-    bridge: (bridge !== undefined && !isFailure(bridge) ? bridge.link.ifname : backend?.bridge) ?? null,
+    bridge: bridge?.link.ifname ?? backend?.bridge ?? null,
     mac: backend?.mac ?? null,
     mtu: link?.mtu ?? null,
     backendState: live === undefined ? 'invalid' : stateName(live.state),

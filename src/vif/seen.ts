@@ -1,11 +1,11 @@
 /** All that can be seen of one vif in xenstore and in the kernel at one time: what `status`, `explain` and `doctor` judge. Pure. */
-import type { PortVlans } from '../network/bridge-vlan.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { Link, LinkAddress } from '../network/rtnetlink.js';
 import type { BackendKey } from '../xenstore/paths.js';
+import type { Attachment } from './attachment.js';
 import type { VifBackend, VifLive } from './backend.js';
 import type { Failure } from './failure.js';
-import type { Attachment } from './policy.js';
+import type { Place } from './plan.js';
 
 export interface VifSeen {
   readonly key: BackendKey;
@@ -21,12 +21,14 @@ export interface VifSeen {
   readonly frontend: { readonly state: string | undefined; readonly mtu: string | undefined };
   readonly want: Attachment | undefined;
   readonly link: Link | undefined;
-  /** Undefined while `want` is. */
-  readonly bridge: BridgeSeen | Failure | undefined;
+  /** Why what it is to be connected to is not there. */
+  readonly placeFault: Failure | undefined;
+  /** How the interface stands to that; undefined without an interface or while something is at fault. */
+  readonly place: Place | undefined;
+  /** Undefined where none is asked for, or it is not there. */
+  readonly bridge: BridgeSeen | undefined;
   /** The chain that guards the interface's name. */
   readonly guard: string | undefined;
-  /** Of the port; read only where any are asked for. */
-  readonly vlans: PortVlans;
   readonly addresses: readonly LinkAddress[];
   /** Features that are wanted; undefined: could not be asked. */
   readonly features: ReadonlySet<string> | undefined;
@@ -55,8 +57,6 @@ export interface Surroundings {
   /** `no bus`: this kernel has no Xen backends at all, as beside the simulator. */
   readonly netback: 'loaded' | 'missing' | 'no bus';
 }
-
-export const isFailure = (bridge: BridgeSeen | Failure): bridge is Failure => 'code' in bridge;
 
 /** A vif's interface, whoever's it is and however it is called: the device behind it tells, before Linux 5.14 vifd's alias. */
 export const isVifLink = ({ ifname, alias, parentDev }: Link): boolean =>

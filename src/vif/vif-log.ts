@@ -44,7 +44,7 @@ export class VifLog {
   }
 
   /** The vif was not connected before, or had nothing to say. */
-  connected({ bridge, mtu, steps }: Attached, wasConnected: boolean): void {
+  connected({ to, bridge, mtu, steps }: Attached, wasConnected: boolean): void {
     const did = steps.map(describeStep);
     if (!this.wasAttached && !wasConnected)
       this.counts?.attached((performance.now() - (this.takenAt ?? this.firstSeen)) / 1000);
@@ -52,16 +52,16 @@ export class VifLog {
     const ms = Math.round(10 * (performance.now() - this.firstSeen)) / 10;
     const sentence =
       wasConnected && did.length === 0
-        ? `${this.name} is connected to ${bridge} already`
-        : `connected ${this.name} to ${bridge} in ${ms} ms`;
+        ? `${this.name} is connected to ${to} already`
+        : `connected ${this.name} to ${to} in ${ms} ms`;
     this.child({ bridge, mtu, did, ms }).info(sentence);
   }
 
-  repaired({ bridge, steps }: Attached, contest: Contest): void {
+  repaired({ to, bridge, steps }: Attached, contest: Contest): void {
     const did = steps.map(describeStep);
     if (did.length === 0) return;
     this.counts?.repaired([...new Set(steps.flatMap(subjects))]);
-    const sentence = `repaired ${this.name} on ${bridge}: ${did.join(', ')}`;
+    const sentence = `repaired ${this.name} on ${to}: ${did.join(', ')}`;
     if (contest === 'goes on') return this.child({ bridge, did }).debug(sentence);
     const hint =
       `something else keeps changing ${this.name}, see what: ip monitor link. ` +

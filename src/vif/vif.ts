@@ -17,6 +17,7 @@ import type { Place } from '../service/script-protocol.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
+import type { Attachment } from './attachment.js';
 import {
   type Ifname,
   parseBackend,
@@ -33,7 +34,7 @@ import { writeConnected, writeError } from './hotplug-status.js';
 import { blameNetback, checkKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
 import { Patience } from './patience.js';
-import { type Attachment, mayServe, resolveAttachment } from './policy.js';
+import { mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
 import { type VifCounts, VifLog } from './vif-log.js';
@@ -198,7 +199,7 @@ export class Vif {
     );
     if (attached === undefined) return this.wait(live, state);
     this.settledMtu = attached.mtu;
-    this.place = { ifname: want.ifname, bridge: attached.bridge, ip: backend.ip };
+    this.place = { ifname: want.ifname, bridge: attached.bridge ?? '-', ip: backend.ip };
     await this.tellGuestMtu(attached.mtu);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();

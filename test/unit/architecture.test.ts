@@ -15,6 +15,8 @@ const PURE = [
   'xenstore/paths.ts',
   'service/script-protocol.ts',
   'service/metrics-text.ts',
+  'vif/attachment.ts',
+  'vif/mode.ts',
   'vif/backend.ts',
   'vif/pattern.ts',
   'vif/policy.ts',

@@ -89,7 +89,7 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['tx_checksums = 5', `f:1: tx_checksums is 5; expected ${known('key', 'vif.tx_checksum')}`],
     ['tx_chk = 5', `f:1: tx_chk is 5; expected ${known('key', 'vif.tx_checksum')}`],
     ['[vifs]\nqlen = 5', `f:1: vifs is a table; expected ${known('table', '[vif]')}`],
-    ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mtu')}`],
+    ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mode')}`],
     ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.mcast_flood')}`],
     ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[rule.NAME]')}`],
     ['[rule]\nqlen = 5', 'f:2: rule.qlen is 5; expected a table, [rule.qlen]'],
@@ -123,7 +123,7 @@ describe('a fault names file, line, key, value and what was expected', () => {
     [
       '[vif]\nqlen = 0 # vif.tx_checksum\n[other]\nqlen = """\n[vif]\ntx_checksum = 1\n"""\n#tx_checksum\n[vif.more]',
       'f:2: vif.qlen is 0; expected a whole number of packets from 1 to 1000000',
-      `f:9: vif.more is a table; expected ${known('key', 'vif.mtu')}`,
+      `f:9: vif.more is a table; expected ${known('key', 'vif.mode')}`,
       `f:3: other is a table; expected ${known('table', '[rule.NAME]')}`,
     ],
     [

@@ -73,15 +73,7 @@ test('what another removes may go after the grace, and goes a while later when t
   now += 1_000;
   expect(vif.mayGo).toBe(true);
   expect(vif.isOver()).toBe(false);
-  expect(vif.begin('closed', CLOSED)).toBe(5_000);
-  now += 5_000;
+  expect(vif.begin('closed', CLOSED)).toBe(1_500);
+  now += 1_500;
   expect(vif.isOver()).toBe(true);
-});
-
-test('of many, the one that another has not removed still goes within dom0’s 10 s', () => {
-  const vif = departure({ leaving: 60 });
-  expect(vif.begin('closed', CLOSED)).toBe(6_900);
-  vif.leaveToAnother();
-  now += 6_900;
-  expect(vif.begin('closed', CLOSED)).toBe(9_500 - 6_900);
 });

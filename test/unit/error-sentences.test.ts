@@ -9,8 +9,8 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.js';
 import { Kernel, type KernelNetwork } from '../../src/network/kernel.js';
 import { ScriptRequests } from '../../src/service/script-requests.js';
-import { findBridge } from '../../src/vif/observe.js';
-import type { BridgeAttachment } from '../../src/vif/policy.js';
+import type { BridgeAttachment } from '../../src/vif/attachment.js';
+import { findPlace } from '../../src/vif/observe.js';
 import { connectXenstore } from '../../src/xenstore/client.js';
 import { DeviceTransport, openTransport } from '../../src/xenstore/transport.js';
 import { encodePacket, Parser, strings, XS } from '../../src/xenstore/wire.js';
@@ -216,11 +216,11 @@ describe('where vif scripts ask', () => {
 describe('the kernel', () => {
   test('no bridge at all, named or not', async () => {
     const kernel = { getLink: async () => undefined, listLinks: async () => [] } as unknown as KernelNetwork;
-    await expect(findBridge({ bridge: 'br0' } as BridgeAttachment, kernel)).rejects.toMatchObject({
+    await expect(findPlace({ mode: 'bridge', bridge: 'br0' } as BridgeAttachment, kernel)).rejects.toMatchObject({
       message: 'bridge "br0" does not exist',
       hint: 'there is no bridge here; make it: ip link add NAME type bridge && ip link set NAME up',
     });
-    await expect(findBridge({} as BridgeAttachment, kernel)).rejects.toMatchObject({
+    await expect(findPlace({ mode: 'bridge' } as BridgeAttachment, kernel)).rejects.toMatchObject({
       message: 'dom0 named no bridge and there is none',
       hint: "make a bridge, or write bridge=NAME in the guest's vif line",
     });

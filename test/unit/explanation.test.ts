@@ -160,7 +160,7 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
   [
     'bridge',
     'wrong',
-    { bridge: { code: 'ENOBRIDGE', message: 'bridge "x" does not exist', hint: 'bridges here: br0' } },
+    { placeFault: { code: 'ENOBRIDGE', message: 'bridge "x" does not exist', hint: 'bridges here: br0' } },
     'bridge "x" does not exist',
     'bridges here: br0',
   ],

@@ -14,7 +14,7 @@ import { StatusSocket } from '../../src/service/status-socket.js';
 import { askAgent } from '../../src/service/status-socket-client.js';
 import type { Ifname } from '../../src/vif/backend.js';
 import { explain } from '../../src/vif/explanation.js';
-import { findBridge } from '../../src/vif/observe.js';
+import { findPlace } from '../../src/vif/observe.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
 import { parseVlans } from '../../src/vif/vlan.js';
 import { aLink, backend, seen } from './vif-seen.js';
@@ -146,8 +146,8 @@ describe('nftables', () => {
 
 test('a bridge that filters no VLANs', async () => {
   const kernel = { getLink: async () => aLink('br0', { kind: 'bridge' }) } as never;
-  const want = { bridge: 'br0' as Ifname, vlans: parseVlans('10p/20') } as never;
-  await expect(findBridge(want, kernel)).rejects.toMatchObject({
+  const want = { mode: 'bridge', bridge: 'br0' as Ifname, vlans: parseVlans('10p/20') } as never;
+  await expect(findPlace(want, kernel)).rejects.toMatchObject({
     message: 'bridge "br0" does not filter VLANs, so vlan 10p/20 cannot be kept apart',
     hint: 'ip link set br0 type bridge vlan_filtering 1; its ports are in VLAN 1 then: give the card in it what the guests need, such as bridge vlan add dev eth0 vid 10',
   });

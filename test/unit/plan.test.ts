@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { type Config, DEFAULTS } from '../../src/config/schema.js';
-import { NO_VLANS } from '../../src/network/bridge-vlan.js';
+import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
-import { describeStep, isOwnLink, type Observed, planBridge } from '../../src/vif/plan.js';
+import { describeStep, isOwnLink, type Observed, type Place, planVif } from '../../src/vif/plan.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
 import { parseVlans } from '../../src/vif/vlan.js';
 
@@ -38,13 +38,17 @@ const fresh: Link = {
 const bridge: Link = { ...fresh, ifindex: 3, ifname: 'br0', kind: 'bridge', parentDev: '', up: true };
 const checksums = new Set(['tx-checksum-ipv4', 'tx-checksum-ipv6', 'tx-scatter-gather']);
 const attached: Link = { ...fresh, up: true, master: 3, addrGenMode: 1 };
+const onBridge = (vlans: PortVlans = NO_VLANS, more: Partial<Link> = {}): Place => ({
+  mode: 'bridge',
+  bridge: { ...bridge, ...more },
+  vlans,
+});
 const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
-  planBridge(wanted(more), {
+  planVif(wanted(more), {
     link: attached,
-    bridge,
+    place: onBridge(),
     addresses: [],
     features: new Set(['tx-scatter-gather']),
-    vlans: NO_VLANS,
     guard: undefined,
     ...seen,
   }).map(describeStep);
@@ -60,11 +64,10 @@ test('a fresh vif: checksum offload off, port of the bridge, and up last', () =>
 test('the port is set before the link is up, and only what was asked for', () => {
   const want = wanted({}, { vif: { isolated: true, priority: 7 }, rules: [] });
   const steps = (link: Partial<Link>) =>
-    planBridge(want, {
+    planVif(want, {
       link: { ...attached, ...link },
-      bridge,
+      place: onBridge(),
       addresses: [],
-      vlans: NO_VLANS,
       guard: undefined,
       features: new Set(),
     }).map(describeStep);
@@ -83,11 +86,10 @@ test('the port is set before the link is up, and only what was asked for', () =>
 test('the VLANs are set before the link is up, and again when they are others', () => {
   const want = wanted({ vlan: '10p/20' });
   const steps = (link: Partial<Link>, vlan: string) =>
-    planBridge(want, {
+    planVif(want, {
       link: { ...attached, ...link },
-      bridge,
+      place: onBridge(parseVlans(vlan)),
       addresses: [],
-      vlans: parseVlans(vlan) ?? NO_VLANS,
       guard: undefined,
       features: new Set(),
     }).map(describeStep);
@@ -124,8 +126,8 @@ test('the MTU is set before the link joins the bridge', () => {
 });
 
 test('the bridge’s MTU is taken when the link joins, and not followed afterwards', () => {
-  expect(plan({ link: fresh, bridge: { ...bridge, mtu: 9000 } })).toContain('mtu=9000');
-  expect(plan({ bridge: { ...bridge, mtu: 1400 } })).toEqual([]);
+  expect(plan({ link: fresh, place: onBridge(NO_VLANS, { mtu: 9000 }) })).toContain('mtu=9000');
+  expect(plan({ place: onBridge(NO_VLANS, { mtu: 1400 }) })).toEqual([]);
 });
 
 test('a kernel without IPv6 is not asked for an address mode', () => {
@@ -159,10 +161,28 @@ describe('the names of scripts that say what they want', () => {
     ['vif-vifd', 50, false],
     ['vif-bridge_qlen', 1000, false],
     ['vif-bridge_TxOff', 50, true],
-    ['my-vif-bridge_qlen', 50, false],
   ])('%s, whatever the configuration says', (name, txqlen, clearTxChecksum) => {
     const script = `/etc/xen/scripts/${name}`;
     const backend = parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, script })));
     expect(resolveAttachment(backend, config)).toMatchObject({ txqlen, clearTxChecksum });
+  });
+});
+
+describe('the mode', () => {
+  const mode = (script: string, config: Config = DEFAULTS) =>
+    wanted({ script: `/etc/xen/scripts/${script}` }, config).mode;
+  test('a script that nobody knows is an error that says what to do', () => {
+    expect(() => mode('my-vif-bridge_qlen')).toThrow(
+      expect.objectContaining({
+        message: 'script "my-vif-bridge_qlen" is none that vifd knows',
+        hint: 'write another into the guest\'s vif line, such as script=vif-bridge; or say here how such vifs are connected: [rule.NAME] with match.script = "my-vif-bridge_qlen" and mode = "bridge"',
+      }),
+    );
+  });
+  test('unless the configuration says how such vifs are connected', () => {
+    expect(mode('vif-mine', { vif: { mode: 'bridge' }, rules: [] })).toBe('bridge');
+    const rule = { name: 'mine', matchScript: 'vif-m*', mode: 'bridge' } as const;
+    expect(mode('vif-mine', { vif: {}, rules: [rule] })).toBe('bridge');
+    expect(() => mode('other', { vif: {}, rules: [rule] })).toThrow('script "other" is none that vifd knows');
   });
 });

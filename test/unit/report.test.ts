@@ -7,7 +7,8 @@ import { explain } from '../../src/vif/explanation.js';
 import { formatAccounts, formatStatus, parseVifName, reportStatus, reportVif } from '../../src/vif/report.js';
 import { backend, live, seen } from './vif-seen.js';
 
-const MISSING = { code: 'ENOBRIDGE', message: 'bridge "x" does not exist', hint: 'bridges here: br0' };
+const placeFault = { code: 'ENOBRIDGE', message: 'bridge "x" does not exist', hint: 'bridges here: br0' };
+const MISSING = { placeFault, place: undefined, bridge: undefined };
 
 describe('status', () => {
   const agents = seen().around.programs;
@@ -44,14 +45,14 @@ describe('status', () => {
     ['connected', {}, true],
     ['waiting', { frontend: { state: '1', mtu: undefined }, live: live({ state: '2' }) }, true],
     ['leaving', { live: live({ online: '0', state: '5' }) }, true],
-    ['failed', { bridge: MISSING }, false],
+    ['failed', MISSING, false],
     ['failed', { nodeFault: 'node', backend: undefined, want: undefined }, false],
   ])('health %s', (health, spoilt, healthy) => {
     expect(reportStatus([], [seen(), seen(spoilt)])).toMatchObject({ healthy, vifs: [{}, { health }] });
   });
 
   test('fits 80 columns, and says who counts', () => {
-    const lines = formatStatus(reportStatus(agents, [seen(), seen({ bridge: MISSING })]));
+    const lines = formatStatus(reportStatus(agents, [seen(), seen(MISSING)]));
     expect(lines).toEqual([
       'an agent seems to run: vifd run (pid 77)',
       'VIF  INTERFACE  MODE    BRIDGE  BACKEND    GUEST      HOTPLUG    HEALTH',
@@ -76,7 +77,7 @@ describe('status', () => {
       frontend: { state: '\x1b[2J', mtu: '\x07' },
       live: live({ state: '2', 'hotplug-status': '\x1b]0;x', 'hotplug-error': 'a\nb\x1b' }),
       backend: backend({ bridge: 'br"0`' }),
-      bridge: MISSING,
+      ...MISSING,
     });
     const text = [...formatStatus(reportStatus([], [hostile])), ...formatAccounts(explain(hostile), 80)].join('\n');
     expect(text).not.toMatch(/[^\x20-\x7e\n]/);
@@ -85,17 +86,17 @@ describe('status', () => {
 
   test('an error of the agent is told beside the cause', () => {
     const vif = seen({
-      bridge: MISSING,
+      ...MISSING,
       live: live({ state: '2', 'hotplug-status': 'error', 'hotplug-error': 'old' }),
     });
-    expect(reportVif(vif)).toMatchObject({ problem: MISSING.message, hotplugError: 'old' });
+    expect(reportVif(vif)).toMatchObject({ problem: placeFault.message, hotplugError: 'old' });
     expect(formatStatus(reportStatus([], [vif]))).toContain('  told:    hotplug-error is "old"');
   });
 });
 
 describe('explain', () => {
   test('ends with the first obstacle and its remedy', () => {
-    expect(formatAccounts(explain(seen({ bridge: MISSING })), 80).slice(-3)).toEqual([
+    expect(formatAccounts(explain(seen(MISSING)), 80).slice(-3)).toEqual([
       'wrong  bridge      bridge "x" does not exist',
       '                   -> bridges here: br0',
       'result: it fails at "bridge"; what comes behind it was not looked at',

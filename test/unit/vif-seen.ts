@@ -59,9 +59,10 @@ export function seen(more: Partial<VifSeen> = {}): VifSeen {
     frontend: { state: '4', mtu: undefined },
     want: resolveAttachment(described, DEFAULTS),
     link: aLink('vif5.0', { ifindex: 8, master: 3, parentDev: 'vif-5-0' }),
+    placeFault: undefined,
+    place: { mode: 'bridge', bridge: BRIDGE.link, vlans: NO_VLANS },
     bridge: BRIDGE,
     addresses: [],
-    vlans: NO_VLANS,
     guard: undefined,
     features: new Set(),
     statistics: {

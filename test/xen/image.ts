@@ -111,6 +111,7 @@ async function stageSystem(root: string, programs: readonly string[]): Promise<v
 /** vif-vifd as README says, and what the scenarios need to see its callers and its work. */
 function stageScripts(dir: string): void {
   install('vif-recorded', join(dir, 'vif-recorded'));
+  install('recorded.toml', join(dir, '../vifd.d/recorded.toml'));
   install('lab.hook', join(dir, 'vif-post.d/lab.hook'));
   for (const name of ['vif-vifd', 'vif-bridge_qlen', 'vif-bridge_TxOff'])
     symlinkSync('/opt/vifd/scripts/vif-vifd', join(dir, name));

@@ -1,0 +1,41 @@
+/** What can be wanted for a vif: a closed union by mode. Pure. */
+import type { PortSettings } from '../network/bridge-port.js';
+import type { PortVlans } from '../network/bridge-vlan.js';
+import type { Guard } from '../network/guard-table.js';
+import type { Ifname } from './backend.js';
+import type { Policy } from './rules.js';
+
+/** What the interface itself shall be like, whatever it is connected to. */
+export interface InterfaceWanted {
+  /** The name that netback gives. */
+  readonly kernelName: Ifname;
+  /** The name it shall have: vifname, or netback's. */
+  readonly ifname: Ifname;
+  /** Bytes; undefined: as the place's that it is connected to. */
+  readonly mtu: number | undefined;
+  /** Packets. */
+  readonly txqlen: number;
+  readonly clearTxChecksum: boolean;
+  /** Undefined: the guest may send what it likes. */
+  readonly guard: Guard | undefined;
+  /** Without it the vif is not connected. */
+  readonly guardRequired: boolean;
+  readonly address: string;
+  /** `vif-5-0`: the device that must stand behind the interface. */
+  readonly parentDev: string;
+  /** What this was made of. For people. */
+  readonly policy: Policy;
+}
+
+/** A vif as a port of a Linux bridge. */
+export interface BridgeAttachment extends InterfaceWanted {
+  readonly mode: 'bridge';
+  /** Undefined: vif-bridge's default, the first bridge there is. */
+  readonly bridge: Ifname | undefined;
+  /** Undefined: what the bridge gives its ports. */
+  readonly vlans: PortVlans | undefined;
+  /** What is not named stays as it is. */
+  readonly port: PortSettings;
+}
+
+export type Attachment = BridgeAttachment;
