@@ -3,7 +3,7 @@
  * first, into a directory of their own.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
-import { mkdtempSync, openSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
@@ -98,13 +98,24 @@ export class Stage {
   }
 
   async startAgents(): Promise<void> {
-    await this.start('vifd', DRIVER_DOMAINS.vifd, VIFD);
+    await this.startPlain();
     await this.start('vif-bridge', DRIVER_DOMAINS['vif-bridge'], [join(this.directory, 'vif-bridge-agent.mjs')]);
     await this.start('floor', DRIVER_DOMAINS.floor, [join(this.directory, 'floor-agent.mjs')]);
   }
 
   startFresh(): Promise<Agent> {
     return this.start('fresh', FRESH_DOMAIN, VIFD);
+  }
+
+  /** One with a configuration of its own, in the place of the fresh one. */
+  startConfigured(name: string, toml: string): Promise<Agent> {
+    const file = join(this.directory, `${name}.toml`);
+    writeFileSync(file, toml);
+    return this.start(name, FRESH_DOMAIN, [...VIFD, '-c', file]);
+  }
+
+  startPlain(): Promise<Agent> {
+    return this.start('vifd', DRIVER_DOMAINS.vifd, VIFD);
   }
 
   private async start(name: string, backendDomid: number, program: readonly string[]): Promise<Agent> {

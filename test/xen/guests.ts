@@ -9,7 +9,18 @@ export interface ClientSpec {
   readonly bridge?: string;
   /** Tags on eth0 besides its untagged packets; the client has 10.<vid>.0.<number> there and pings 10.<vid>.0.1. */
   readonly vlans?: readonly number[];
-  /** What else the vif line says, as `script=`; without `backend=` dom0 serves the vif. One for all, or one for each vif. */
+  /** Instead of 10.77.0.<number>/24. */
+  readonly address?: string;
+  /** Further ones on eth0, with their prefix lengths. */
+  readonly addresses?: readonly string[];
+  /** `<destination>@<gateway>`. */
+  readonly routes?: readonly string[];
+  /** `<its address>><another>`: tried until there is an answer; see untilReaches. */
+  readonly reach?: readonly string[];
+  /**
+   * What else the vif line says, as `script=`; without `backend=` dom0 serves the vif. One for all, or one for each vif.
+   * A `+` stands for a space within a value.
+   */
   readonly words?: string | readonly string[];
 }
 
@@ -55,10 +66,15 @@ export async function createClient(lab: Lab, spec: ClientSpec): Promise<number> 
 /** The domain's configuration, /guests/NAME.cfg. */
 export async function describeClient(
   lab: Lab,
-  { name, number, vifs = 1, bridge, words, vlans = [] }: ClientSpec,
+  { name, number, vifs = 1, bridge, words, vlans = [], ...more }: ClientSpec,
 ): Promise<void> {
   const wordsOf = (i: number) => (typeof words === 'object' ? words[i] : words);
-  const list = Array.from({ length: vifs }, (_, i) => vifSpec(number, i, bridge, wordsOf(i)).replaceAll(' ', ','));
+  const list = Array.from({ length: vifs }, (_, i) =>
+    vifSpec(number, i, bridge, wordsOf(i)).replaceAll(' ', ',').replaceAll('+', ' '),
+  );
+  const { address = `10.77.0.${number}/24`, addresses = [], routes = [], reach = [] } = more;
+  const lists = { vlans, addresses, routes, reach };
+  const asked = Object.entries(lists).map(([what, words]) => `lab_${what}=${words.join(',')}`);
   await lab.putFile(
     `/guests/${name}.cfg`,
     [
@@ -69,7 +85,7 @@ export async function describeClient(
       // 16 netfronts with their buffers do not fit into 96 MB.
       `memory = ${vifs > 4 ? 256 : 96}`,
       'vcpus = 1',
-      `extra = "console=hvc0 rdinit=/init quiet lab_ip=10.77.0.${number} lab_vlans=${vlans.join(',')}"`,
+      `extra = "console=hvc0 rdinit=/init quiet lab_ip=${address} ${asked.join(' ')}"`,
       `vif = [ ${list.map((one) => `'${one}'`).join(', ')} ]`,
       '',
     ].join('\n'),
@@ -163,6 +179,15 @@ export async function untilPings(lab: Lab, name: string, times = 1, timeoutMs = 
     async () => (await lab.guestLog(name)).split('LAB ping ok').length > times,
     timeoutMs,
   );
+}
+
+/** Whether the guest has got an answer over this pair of its `reach`. */
+export async function reaches(lab: Lab, name: string, pair: string): Promise<boolean> {
+  return (await lab.guestLog(name)).includes(`LAB reach ${pair} ok`);
+}
+
+export async function untilReaches(lab: Lab, name: string, pair: string, timeoutMs = 60_000): Promise<void> {
+  await lab.until(`${name} reaches ${pair}`, () => reaches(lab, name, pair), timeoutMs);
 }
 
 /** The sequence numbers that came back in the client's running ping, since its last start. */

@@ -127,8 +127,9 @@ export class Lab {
   }
 
   /** Puts a text file into dom0. */
-  async putFile(path: string, text: string): Promise<void> {
-    await this.must(`echo ${Buffer.from(text).toString('base64')} | base64 -d >${path}`);
+  async putFile(path: string, text: string, where: 'dom0' | 'nicdom' = 'dom0'): Promise<void> {
+    const command = `echo ${Buffer.from(text).toString('base64')} | base64 -d >${path}`;
+    await (where === 'dom0' ? this.must(command) : this.mustNicdom(command));
   }
 
   /** Polls until `probe` gives something truthy, and resolves with that. Rejects after `timeoutMs`, of the domains at most. */

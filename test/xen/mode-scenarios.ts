@@ -1,6 +1,17 @@
 /** What vifs can be given beyond a port of a bridge: with real clients and their frames. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { createClient, pingSequence, untilConnected, untilGone, untilPings, xl } from './guests.js';
+import {
+  createClient,
+  pingSequence,
+  reaches,
+  untilConnected,
+  untilGone,
+  untilPings,
+  untilReaches,
+  xl,
+} from './guests.js';
 import type { Lab } from './lab.js';
 
 /** A bridge that filters VLANs, and behind its trunk port a network with 10.77.0.1 in VLAN 10 and 10.<vid>.0.1 in 20 and 30. */
@@ -15,11 +26,56 @@ for vid in 10 20 30; do ip -n lan link add link uplink name up$vid up type vlan 
 ip -n lan address add 10.77.0.1/24 dev up10
 for vid in 20 30; do ip -n lan address add 10.$vid.0.1/24 dev up$vid; done`;
 
+/** vifd has it as its configuration when this resolves. */
+const configure = (lab: Lab, toml: string) =>
+  lab.putFile('/etc/xen/vifd.toml', toml, 'nicdom').then(() => lab.mustNicdom('kill -HUP $(cat /run/lab-agent.pid)'));
+
+const unconfigure = (lab: Lab) => lab.mustNicdom('rm /etc/xen/vifd.toml; kill -HUP $(cat /run/lab-agent.pid)');
+
+/** Long enough for some of the client's pings, each of which waits a second for its answer. */
+const SOME_PINGS_MS = 8_000;
+
+export function guardScenario(lab: () => Lab): void {
+  test('guard and isolation: a forged address and an isolated neighbour are not reached, until they are allowed', async () => {
+    const rule = (guard: string, isolated: boolean) =>
+      `[rule.g]\nmatch.mac = "00:16:3e:77:4*"\nguard = "${guard}"\nisolated = ${isolated}\n`;
+    const [forged, neighbour] = ['10.77.0.99>10.77.0.1', '10.77.0.69>10.77.0.68'];
+    await configure(lab(), rule('auto', true));
+    const honest = await createClient(lab(), { name: 'honest', number: 0x44 });
+    const words = 'backend=nicdom ip=10.77.0.69';
+    const reach = [forged, neighbour];
+    const domid = await createClient(lab(), {
+      name: 'forger',
+      number: 0x45,
+      words,
+      addresses: ['10.77.0.99/24'],
+      reach,
+    });
+    for (const name of ['honest', 'forger']) await untilPings(lab(), name);
+    await sleep(SOME_PINGS_MS);
+    expect([await reaches(lab(), 'forger', forged), await reaches(lab(), 'forger', neighbour)]).toEqual([false, false]);
+    // The other way round: the next packets pass, so it was the guard, and the isolation.
+    await configure(lab(), rule('auto', false));
+    await untilReaches(lab(), 'forger', neighbour);
+    await sleep(SOME_PINGS_MS);
+    expect(await reaches(lab(), 'forger', forged)).toBe(false);
+    expect(await lab().mustNicdom('nft list table bridge vifd')).toContain(`"vif${domid}.0" : jump`);
+    await configure(lab(), rule('off', false));
+    await untilReaches(lab(), 'forger', forged);
+    for (const [name, id] of [
+      ['forger', domid],
+      ['honest', honest],
+    ] as const) {
+      await xl(lab(), `destroy ${name}`);
+      await untilGone(lab(), id, 0);
+    }
+    await unconfigure(lab());
+    await lab().agentComplaints(); // the changes
+  }, 300_000);
+}
+
 export function vlanScenario(lab: () => Lab): void {
-  const configure = (rule: string) =>
-    lab().mustNicdom(
-      `mkdir -p /etc/xen; printf '[rule.v]\\nmatch.mac = "00:16:3e:77:33:*"\\n${rule}\\n' >/etc/xen/vifd.toml; kill -HUP $(cat /run/lab-agent.pid)`,
-    );
+  const rule = (settings: string) => configure(lab(), `[rule.v]\nmatch.mac = "00:16:3e:77:33:*"\n${settings}\n`);
   const vlans = async (ifname: string) => {
     const [port] = JSON.parse(await lab().mustNicdom(`bridge -j vlan show dev ${ifname}`));
     return port.vlans;
@@ -27,7 +83,7 @@ export function vlanScenario(lab: () => Lab): void {
 
   test('VLANs: one untagged and two tagged through one vif; another VLAN, and no packet', async () => {
     await lab().mustNicdom(VLAN_NETWORK);
-    await configure('vlan = "10p/20/30"');
+    await rule('vlan = "10p/20/30"');
     const domid = await createClient(lab(), { name: 'trunked', number: 0x33, bridge: 'br_v', vlans: [20, 30] });
     await untilConnected(lab(), domid, [0]);
     await untilPings(lab(), 'trunked');
@@ -41,7 +97,7 @@ export function vlanScenario(lab: () => Lab): void {
     expect(await vlans(ifname)).toEqual([{ vlan: 10, flags: ['PVID', 'Egress Untagged'] }, { vlan: 20 }, { vlan: 30 }]);
 
     // Another VLAN on the running vif: the ping in VLAN 10 stops, and comes back with it.
-    await configure('vlan = "20p/30"');
+    await rule('vlan = "20p/30"');
     const last = async () => (await pingSequence(lab(), 'trunked')).at(-1) ?? 0;
     let before = -1;
     await lab().until(
@@ -57,7 +113,7 @@ export function vlanScenario(lab: () => Lab): void {
     // What dom0 writes counts less than a rule.
     await lab().must(`xenstore-write /local/domain/$(xl domid nicdom)/backend/vif/${domid}/0/vlan 10p`);
     expect(await vlans(ifname)).toEqual([{ vlan: 20, flags: ['PVID', 'Egress Untagged'] }, { vlan: 30 }]);
-    await configure('');
+    await rule('');
     await lab().until('packets by the VLAN that dom0 named', async () => (await last()) > before, 30_000);
     expect(await vlans(ifname)).toEqual([{ vlan: 10, flags: ['PVID', 'Egress Untagged'] }]);
 
@@ -66,8 +122,7 @@ export function vlanScenario(lab: () => Lab): void {
     await lab().agentComplaints(); // the repairs
     await xl(lab(), 'destroy trunked');
     await untilGone(lab(), domid, 0);
-    await lab().mustNicdom(
-      'ip netns del lan; ip link del br_v; rm /etc/xen/vifd.toml; kill -HUP $(cat /run/lab-agent.pid)',
-    );
+    await lab().mustNicdom('ip netns del lan; ip link del br_v');
+    await unconfigure(lab());
   }, 240_000);
 }

@@ -4,7 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
-import { vlanScenario } from './mode-scenarios.js';
+import { guardScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -75,6 +75,7 @@ describe.concurrent('lane 2', () => {
     operatorScenario(lab);
     reattachScenario(lab);
     vlanScenario(lab);
+    guardScenario(lab);
   });
 
   describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
