@@ -27,6 +27,7 @@ const PURE = [
   'vif/seen.ts',
   'vif/explanation.ts',
   'vif/report.ts',
+  'vif/script-answer.ts',
   'doctor/command-line.ts',
   'doctor/finding.ts',
   'doctor/machine.ts',
@@ -85,6 +86,12 @@ test('the edges know no vif policy', () => {
         .map((name) => `${file} -> ${name}`),
     ),
   ).toEqual([]);
+});
+
+test('the vifs know nothing of who asks about them', () => {
+  const vif = files.filter((file) => file.startsWith('vif/'));
+  const above = /^(service|commands|monitor|doctor)\/|^agent/;
+  expect(vif.flatMap((file) => local(file).filter((name) => above.test(name)))).toEqual([]);
 });
 
 test('the agent does not know the simulator', () => {
