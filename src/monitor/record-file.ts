@@ -8,6 +8,8 @@ import { parseEntryLine, parseHeader, RECORD_VERSION, type RecordHeader } from '
 const LONGEST = 256 * 1024;
 /** So many unreadable lines are named, the others counted. */
 const NAMED = 10;
+/** From here on a time would soon have a year of five digits, and then be none at all. */
+const LAST_START = Date.UTC(9999, 0, 1);
 
 interface Line {
   readonly number: number;
@@ -50,8 +52,8 @@ function startOf(path: string, header: RecordHeader | undefined, warn: (text: st
     );
   }
   const start = Date.parse(header.start);
-  if (Number.isFinite(start)) return start;
-  warn(`line 1 of ${path} has start = ${printable(header.start, 40)}; expected a time. Times count from 00:00:00`);
+  if (start >= 0 && start < LAST_START) return start;
+  warn(`line 1 of ${path} has start = ${printable(header.start, 40)}; expected a time from 1970 to 9998. Times count from 00:00:00`);
   return 0;
 }
 
