@@ -34,7 +34,7 @@ const DEADLINE_MS = 9_000;
 export async function vifScript(command: ScriptCommand, path: string, options: VifScriptOptions): Promise<void> {
   const place = parseBackendPath(path);
   if (place === undefined || place.node !== '')
-    throw new VifdError('EPATH', `the path is ${printable(path)}; expected backend/vif/DOMID/DEVID`);
+    throw new VifdError('EUSAGE', `the path is ${printable(path)}; expected backend/vif/DOMID/DEVID`);
   try {
     const answer = await withStore(options, (work) => work[command](place.key));
     console.log(formatAnswer(answer));
