@@ -23,6 +23,7 @@ const PURE = [
   'vif/rules.ts',
   'vif/plan.ts',
   'vif/failure.ts',
+  'vif/failure-codes.ts',
   'vif/meaning.ts',
   'vif/seen.ts',
   'vif/explanation.ts',
