@@ -4,6 +4,51 @@ import { FAILURE_CODES } from '../vif/failure-codes.js';
 /** A paragraph, or a term and what it is, in lines. */
 export type Part = string | readonly [term: string, ...lines: string[]];
 
+export const LIFE: readonly Part[] = [
+  [
+    '1.',
+    'dom0 writes the directory backend/vif/DOMID/DEVID; vifd reads and checks every node. The node script is never executed; the names vif-bridge_qlen and vif-bridge_TxOff in it give what they say.',
+  ],
+  [
+    '2.',
+    "The kernel says state 2 and makes the interface vifDOMID.HANDLE. vifd sets MAC fe:ff:ff:ff:ff:ff, no addresses, MTU (node mtu, else the bridge's), queue length 1000 and transmit checksum offload off (unless configured otherwise), the name in vifname if there is one, joins the bridge, and takes it up. Without bridge it is the first in alphabetical order, and for xenbrN that does not exist ethN if that is a bridge, as with vif-bridge; both are warned of.",
+  ],
+  [
+    '3.',
+    "The guest's mtu node is written where that is allowed, hotplug-error is cleared, and hotplug-status becomes connected. Only now does the kernel let the guest connect.",
+  ],
+  [
+    '4.',
+    'What drifts is repaired: within a second when the interface changes, within 20 s for what makes no event. Where another program undoes that again and again, repairs come ever later, up to 20 s apart, until a minute has been quiet.',
+  ],
+  [
+    '5.',
+    "When dom0 has set online 0 and the kernel is in state 6, vifd waits until all vifs of the guest have been quiet for a second (0.1 s more for each further vif, 8 s at most), which dom0 needs to see that state, and removes the directory. dom0's own limit is 10 s.",
+  ],
+  "Emulated cards (vif_ioemu) are QEMU's matter where QEMU runs; their PV twin is attached like any other.",
+];
+
+export const SCRIPT: readonly Part[] = [
+  'Called in place of vif-bridge by libxl in dom0, xl devd or udev, it asks vifd run, or without one calls vifd vif-script. It answers within 9 s, before dom0 gives up. No value is evaluated or becomes part of a command; what does not look like backend/vif/DOMID/DEVID is refused.',
+  [
+    'online',
+    'exit 0 with hotplug-status = connected, also when it was before; else exit 1, the sentence on stderr and in hotplug-error',
+  ],
+  [
+    'offline',
+    'ends when the vif has left but for its directory, a second or more after its end: xl devd removes that as soon as its script ends, and vifd run then leaves it to devd, for at most 5 s more. In dom0, and for a vif that stays, it ends at once. Without vifd run the interface is taken down and out of its bridge first; called by udev the script removes the directory itself',
+  ],
+  ['add, remove, or type_if=tap', "exit 0: emulated cards are QEMU's matter where QEMU runs"],
+  [
+    'NAME=VALUE',
+    'type_if, XENBUS_PATH, vif, bridge and ip count before the environment, and xenstore before both; others mean nothing. bridge counts without vifd run only',
+  ],
+  [
+    'log',
+    'stderr, that is xl\'s log, where xl also prints the sentence: script: bridge "brnone" does not exist. xl create takes the guest back; after a failed xl network-attach the vif stays in xl\'s list until xl network-detach',
+  ],
+];
+
 export const SIGNALS: readonly Part[] = [
   [
     'SIGTERM, SIGINT',

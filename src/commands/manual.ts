@@ -2,7 +2,18 @@
 import type { Argument, Command, Option } from 'commander';
 import { type Setting, TABLES, type Table } from '../config/schema.js';
 import type { PAGES } from '../program.js';
-import { DIAGNOSTICS, ENVIRONMENT, FILES, FINDINGS, JSON_TEXT, METRICS, type Part, SIGNALS } from './manual-text.js';
+import {
+  DIAGNOSTICS,
+  ENVIRONMENT,
+  FILES,
+  FINDINGS,
+  JSON_TEXT,
+  LIFE,
+  METRICS,
+  type Part,
+  SCRIPT,
+  SIGNALS,
+} from './manual-text.js';
 
 export function manual(page: (typeof PAGES)[number], program: Command): void {
   process.stdout.write(render(page, program));
@@ -67,6 +78,8 @@ function programPage(program: Command): string {
     ],
     ['EXIT STATUS', helpAfter(program)],
     ['SIGNALS', parts(SIGNALS)],
+    ['LIFE OF A VIF', parts(LIFE)],
+    ['THE SCRIPT VIF-VIFD', parts(SCRIPT)],
     ['DIAGNOSTICS', parts(DIAGNOSTICS)],
     ['FINDINGS OF DOCTOR', parts(FINDINGS)],
     ['JSON', parts(JSON_TEXT)],
