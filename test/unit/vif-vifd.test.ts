@@ -302,13 +302,16 @@ describe('the daemon', () => {
     child.kill('SIGKILL');
   });
 
-  /** The script's own PATH is fixed; a copy of it looks here first. */
-  function replaceMkfifo(work: string): void {
+  /** The script's own is fixed; so a copy of it. */
+  function replacePath(path: string): void {
     mkdirSync(file('bin'));
-    program('bin/mkfifo', `#!/bin/sh\n${work}\n`);
-    const script = readFileSync(SCRIPT, 'utf8').replace('PATH=/usr', `PATH=${file('bin')}:/usr`);
+    const script = readFileSync(SCRIPT, 'utf8').replace(/^PATH=.*/m, `PATH=${path}`);
     rmSync(file('scripts/vif-vifd'));
     program('scripts/vif-vifd', script);
+  }
+  function replaceMkfifo(work: string): void {
+    replacePath(`${file('bin')}:/usr/bin:/bin`);
+    program('bin/mkfifo', `#!/bin/sh\n${work}\n`);
   }
 
   const notRoot =
@@ -349,6 +352,18 @@ describe('the daemon', () => {
       rmSync(file('run/reader'));
       symlinkSync(file('secret'), file('run/reader'));
       expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
+      child.kill('SIGKILL');
+    });
+
+    test('without setpriv: a sentence, and the program does it', async () => {
+      const child = await nobodysDaemon(REPLY);
+      replacePath(file('bin'));
+      for (const name of ['sh', 'stat']) symlinkSync(`/bin/${name}`, file(`bin/${name}`));
+      const { code, stderr, asked } = run(['online']);
+      expect([code, asked]).toEqual([0, ONLINE]);
+      expect(stderr).toBe(
+        `vif-vifd: ${file('run')} is another user's, and setpriv is missing to ask vifd there; install util-linux\n`,
+      );
       child.kill('SIGKILL');
     });
 
