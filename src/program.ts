@@ -92,6 +92,7 @@ export function program(version: string): Command {
     .command('check')
     .description('say every fault of the configuration files: those that would keep the agent from starting')
     .argument('[file]', `the one file to check, instead of ${CONFIG_FILES}`, nonEmpty)
+    .addHelpText('after', '\nExit codes: 0 the files are valid, or there are none; 4 they are not')
     .action(async (file) => (await import('./commands/config.js')).checkConfig(file));
   config
     .command('show')

@@ -1,7 +1,7 @@
 /** Plain ASCII for terminals of 80 columns, serial consoles among them. Pure. */
 import { printable } from './errors.js';
 
-export const WIDTH = 80;
+const WIDTH = 80;
 
 /** Rows in columns as wide as their widest cell, two spaces between; no spaces at the ends of lines. */
 export function alignColumns(rows: readonly (readonly string[])[]): string[] {
@@ -20,7 +20,7 @@ export const widthOf = ({ isTTY, columns }: Pick<NodeJS.WriteStream, 'isTTY' | '
   isTTY ? columns || WIDTH : Number.POSITIVE_INFINITY;
 
 /** Lines of at most `width` columns, the first behind `label`, the others as far in. A word that is longer stays whole. */
-export function wrap(label: string, text: string, width = WIDTH): string[] {
+export function wrap(label: string, text: string, width: number): string[] {
   const lines: string[] = [];
   let line = label;
   let empty = true;

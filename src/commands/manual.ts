@@ -2,6 +2,18 @@
 import type { Argument, Command, Option } from 'commander';
 import { type Setting, TABLES, type Table } from '../config/schema.js';
 import type { PAGES } from '../program.js';
+import {
+  DIAGNOSTICS,
+  ENVIRONMENT,
+  FILES,
+  FINDINGS,
+  JSON_TEXT,
+  LIFE,
+  METRICS,
+  type Part,
+  SCRIPT,
+  SIGNALS,
+} from './manual-text.js';
 
 export function manual(page: (typeof PAGES)[number], program: Command): void {
   process.stdout.write(render(page, program));
@@ -42,7 +54,8 @@ const bold = (text: string): string => `\\fB${roff(text)}\\fR`;
 
 function page(title: string, section: number, version: string, parts: [string, string[]][]): string {
   const head = `.TH "${title.toUpperCase()}" "${section}" "" "vifd ${version}" "Xen network driver domains"`;
-  return `${[head, ...parts.flatMap(([heading, lines]) => [`.SH "${heading}"`, ...lines])].join('\n')}\n`;
+  const plain = ['.nh', '.ad l']; // commands are not to be hyphenated or spread
+  return `${[head, ...plain, ...parts.flatMap(([heading, lines]) => [`.SH "${heading}"`, ...lines])].join('\n')}\n`;
 }
 
 function programPage(program: Command): string {
@@ -60,30 +73,29 @@ function programPage(program: Command): string {
         `${roff(capital(one.command.description()))}.`,
         ...one.command.registeredArguments.flatMap(argumentItem),
         ...one.command.options.flatMap(optionItem),
+        ...helpAfter(one.command),
       ]),
     ],
     ['EXIT STATUS', helpAfter(program)],
-    [
-      'FILES',
-      ['.TP', bold('/etc/xen/vifd.toml'), '.TQ', bold('/etc/xen/vifd.d/*.toml'), 'Configuration, see vifd.toml(5).'],
-    ],
-    [
-      'ENVIRONMENT',
-      [
-        ...item('XENSTORED_PATH', 'Socket or device of xenstore.'),
-        ...item(
-          'VIFD_RUN_DIR',
-          'Where vifd run has the socket status and the FIFO for vif scripts, and others look for them; /run/vifd.',
-        ),
-        ...item(
-          'NOTIFY_SOCKET, WATCHDOG_USEC',
-          'Set by systemd: vifd run tells it when it is ready and that it lives.',
-        ),
-      ],
-    ],
+    ['SIGNALS', parts(SIGNALS)],
+    ['LIFE OF A VIF', parts(LIFE)],
+    ['THE SCRIPT VIF-VIFD', parts(SCRIPT)],
+    ['DIAGNOSTICS', parts(DIAGNOSTICS)],
+    ['FINDINGS OF DOCTOR', parts(FINDINGS)],
+    ['JSON', parts(JSON_TEXT)],
+    ['METRICS', parts(METRICS)],
+    ['FILES', parts(FILES)],
+    ['ENVIRONMENT', parts(ENVIRONMENT)],
     ['SEE ALSO', ['vifd.toml(5), xl.cfg(5), xl\\-network\\-configuration(5), xenstore(1)']],
   ]);
 }
+
+const parts = (all: readonly Part[]): string[] =>
+  all.flatMap((part) =>
+    typeof part === 'string'
+      ? ['.PP', roff(part)]
+      : ['.TP', bold(part[0]), ...part.slice(1).map(roff).join('\n.br\n').split('\n')],
+  );
 
 const usage = (words: readonly string[], command: Command): string =>
   [
@@ -112,19 +124,19 @@ function described({ description, argChoices, defaultValue }: Argument | Option)
   return more.length === 0 ? description : `${description} (${more.join('; ')})`;
 }
 
-/** What --help has behind its list: the exit codes. */
-function helpAfter(program: Command): string[] {
-  const help = program.createHelp().formatHelp(program, program.createHelp());
-  const whole = captured(program);
-  return ['.nf', ...roff(whole.slice(help.length).trim()).split('\n'), '.fi'];
+/** What --help has behind its list: the exit codes, and what else there is to say. */
+function helpAfter(command: Command): string[] {
+  const help = command.createHelp().formatHelp(command, command.createHelp());
+  const text = captured(command).slice(help.length).trim();
+  return text === '' ? [] : ['.PP', '.nf', ...roff(text).split('\n'), '.fi'];
 }
 
-function captured(program: Command): string {
+function captured(command: Command): string {
   let text = '';
-  const { writeOut, ...others } = program.configureOutput();
-  program.configureOutput({ writeOut: (part) => (text += part) });
-  program.outputHelp();
-  program.configureOutput({ ...others, ...(writeOut && { writeOut }) });
+  const { writeOut, ...others } = command.configureOutput();
+  command.configureOutput({ writeOut: (part) => (text += part) });
+  command.outputHelp();
+  command.configureOutput({ ...others, ...(writeOut && { writeOut }) });
   return text;
 }
 

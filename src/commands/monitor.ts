@@ -6,6 +6,7 @@ import { Arrivals } from '../monitor/arrivals.js';
 import { type Entry, SOURCES, type Source } from '../monitor/entry.js';
 import { formatEvent, formatJson, type MonitorEvent, visible } from '../monitor/format.js';
 import { KernelSource } from '../monitor/kernel-source.js';
+import type { RecordHeader } from '../monitor/record.js';
 import { readRecord } from '../monitor/record-file.js';
 import { Recorder } from '../monitor/recorder.js';
 import { StoreSource } from '../monitor/store-source.js';
@@ -29,6 +30,7 @@ export interface MonitorOptions {
   readonly replay?: string;
 }
 
+const TIMES = 'times are UTC; (+N ms): since the last change of state, online or hotplug-status of the same vif';
 const MIB = 1024 * 1024;
 /** So long the first line waits for those that are slow to answer, such as an agent that is stopped. */
 const PATIENCE_MS = 2_000;
@@ -50,7 +52,7 @@ export async function monitor(options: MonitorOptions, version: string): Promise
   });
   try {
     const started = startOthers(sources, arrivals, abort.signal);
-    arrivals.inTurn(() => started.then(() => introduce(arrivals, sources, store))); // before all that came meanwhile
+    arrivals.inTurn(() => started.then(() => introduce(screen, sources, store))); // before all that came meanwhile
     await started;
     await (store === undefined ? aborted(abort.signal) : follow(store, arrivals, abort.signal));
   } finally {
@@ -71,7 +73,8 @@ function startRecorder({ record, recordMax }: MonitorOptions, version: string): 
   return Recorder.create(record, version, recordMax * MIB, (why) => console.error(`vifd: ${visible(why)}`));
 }
 
-function introduce(arrivals: Arrivals, sources: readonly Source[], store: XenstoreClient | undefined): void {
+/** Of this moment alone, so not recorded. */
+function introduce(screen: Screen, sources: readonly Source[], store: XenstoreClient | undefined): void {
   const what = {
     store: `on ${store?.peer} to every vif in ${BACKEND_ROOT} and to the state of its guest's side`,
     uevent: 'to the uevents of vifs',
@@ -79,8 +82,8 @@ function introduce(arrivals: Arrivals, sources: readonly Source[], store: Xensto
     vifd: "to the agent's log",
   };
   const list = sources.map((source) => what[source]).join(', ');
-  arrivals.note(`listening ${list}; changes nothing; Ctrl-C ends it`);
-  arrivals.note('times are UTC; (+N ms): since the last change of state, online or hotplug-status of the same vif');
+  screen.note(`listening ${list}; changes nothing; Ctrl-C ends it`);
+  screen.note(TIMES);
 }
 
 /** All but xenstore: what one of them lacks is said, and the others go on. Resolves when they listen, or soon. */
@@ -109,8 +112,12 @@ async function follow(store: XenstoreClient, arrivals: Arrivals, signal: AbortSi
 
 /** The same time line of what was seen then. */
 async function replay(path: string, screen: Screen): Promise<void> {
-  for await (const { at, entry } of readRecord(path, (text) => console.error(`vifd: ${visible(text)}`)))
-    screen.show(at, entry);
+  const warn = (text: string) => console.error(`vifd: ${visible(text)}`);
+  const begin = ({ vifd, kernel, start }: RecordHeader) => {
+    screen.note(visible(`recorded by vifd ${vifd} on Linux ${kernel} from ${start} on`));
+    screen.note(TIMES);
+  };
+  for await (const { at, entry } of readRecord(path, warn, begin)) screen.show(at, entry);
 }
 
 /** Makes lines of entries: for a person or a program; what is wrong goes to stderr. */
@@ -120,7 +127,10 @@ class Screen {
 
   show(at: number, entry: Entry): void {
     const { json, only } = this.options;
-    if (entry.source === 'monitor') return this.say(entry.level, visible(entry.text));
+    if (entry.source === 'monitor') {
+      if (entry.level === 'note') return this.note(visible(entry.text));
+      return console.error(`vifd: ${visible(entry.text)}`);
+    }
     const time = new Date(at).toISOString();
     for (const happening of this.timeline.take(at, entry)) {
       if (only !== undefined && !only.includes(happening.source)) continue;
@@ -129,9 +139,9 @@ class Screen {
     }
   }
 
-  private say(level: 'note' | 'warn', text: string): void {
-    if (level === 'warn') console.error(`vifd: ${text}`);
-    else if (!this.options.json) console.log(text);
+  /** For people only. */
+  note(text: string): void {
+    if (!this.options.json) console.log(text);
   }
 }
 

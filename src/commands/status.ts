@@ -6,7 +6,7 @@ import { VifdError } from '../errors.js';
 import type { Kernel } from '../network/kernel.js';
 import { formatFamilies, upFamily, vifFamilies, withoutFamilies } from '../service/metrics-text.js';
 import { askAgent } from '../service/status-socket-client.js';
-import { asciiJson } from '../text.js';
+import { asciiJson, widthOf } from '../text.js';
 import { lookAtVifs } from '../vif/look.js';
 import { formatStatus, reportStatus, type StatusReport } from '../vif/report.js';
 import type { XenstoreClient } from '../xenstore/client.js';
@@ -74,5 +74,5 @@ async function askMetrics(): Promise<string> {
 function print(report: StatusReport, { json, watch }: StatusOptions): void {
   if (json) return console.log(asciiJson(report));
   if (watch) process.stdout.write(process.stdout.isTTY ? '\x1b[H\x1b[2J' : '\n');
-  console.log(formatStatus(report).join('\n'));
+  console.log(formatStatus(report, widthOf(process.stdout)).join('\n'));
 }

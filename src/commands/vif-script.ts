@@ -9,13 +9,14 @@ import { type Config, DEFAULTS } from '../config/schema.js';
 import { hasCode, NodeError, printable, VifdError } from '../errors.js';
 import { Lanes } from '../lanes.js';
 import { Kernel } from '../network/kernel.js';
-import { formatAnswer, type Place, type ScriptAnswer, type ScriptCommand } from '../service/script-protocol.js';
+import { formatAnswer } from '../service/script-protocol.js';
 import { parseBackend, parseIfname, parseLive, type RawNodes } from '../vif/backend.js';
 import { detach } from '../vif/detach.js';
 import { errorText, writeError } from '../vif/hotplug-status.js';
 import { resolveAttachment } from '../vif/policy.js';
 import { readAllNodes } from '../vif/reader.js';
 import { Reconciler } from '../vif/reconciler.js';
+import type { Place, ScriptAnswer, ScriptCommand } from '../vif/script-answer.js';
 import { hasLeft, mayGo, scriptWork } from '../vif/script-work.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, parseBackendPath } from '../xenstore/paths.js';
@@ -33,7 +34,7 @@ const DEADLINE_MS = 9_000;
 export async function vifScript(command: ScriptCommand, path: string, options: VifScriptOptions): Promise<void> {
   const place = parseBackendPath(path);
   if (place === undefined || place.node !== '')
-    throw new VifdError('EPATH', `the path is ${printable(path)}; expected backend/vif/DOMID/DEVID`);
+    throw new VifdError('EUSAGE', `the path is ${printable(path)}; expected backend/vif/DOMID/DEVID`);
   try {
     const answer = await withStore(options, (work) => work[command](place.key));
     console.log(formatAnswer(answer));

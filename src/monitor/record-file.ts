@@ -8,6 +8,8 @@ import { parseEntryLine, parseHeader, RECORD_VERSION, type RecordHeader } from '
 const LONGEST = 256 * 1024;
 /** So many unreadable lines are named, the others counted. */
 const NAMED = 10;
+/** From here on a time would soon have a year of five digits, and then be none at all. */
+const LAST_START = Date.UTC(9999, 0, 1);
 
 interface Line {
   readonly number: number;
@@ -21,12 +23,15 @@ interface Line {
 export async function* readRecord(
   path: string,
   warn: (text: string) => void,
+  begin: (header: RecordHeader) => void = () => undefined,
 ): AsyncGenerator<{ at: number; entry: Entry }> {
   let start: number | undefined;
   let lost = 0;
   for await (const { number, text, cut } of linesOf(path)) {
     if (start === undefined) {
-      start = startOf(path, number === 1 && text !== undefined ? parseHeader(text) : undefined, warn);
+      const header = headerOf(path, number === 1 ? text : undefined);
+      start = startOf(path, header, warn);
+      begin(header);
       continue;
     }
     const parsed = text === undefined ? `is longer than ${LONGEST} characters` : parseEntryLine(text);
@@ -34,15 +39,18 @@ export async function* readRecord(
     else if (cut) warn(`line ${number} of ${path} is cut off: the recording ended there; nothing else is lost`);
     else if (++lost <= NAMED) warn(`line ${number} of ${path} ${parsed}; it is left out`);
   }
-  if (start === undefined) startOf(path, undefined, warn);
+  if (start === undefined) headerOf(path, undefined);
   if (lost > NAMED) warn(`${lost - NAMED} more lines of ${path} are left out`);
 }
 
-function startOf(path: string, header: RecordHeader | undefined, warn: (text: string) => void): number {
-  if (header === undefined) {
-    const what = 'its first line is not the header of one (make it with: vifd monitor --record FILE)';
-    throw new VifdError('ERECORD', `${path} is no record of vifd monitor: ${what}`);
-  }
+function headerOf(path: string, line: string | undefined): RecordHeader {
+  const header = line === undefined ? undefined : parseHeader(line);
+  if (header !== undefined) return header;
+  const what = 'its first line is not the header of one (make it with: vifd monitor --record FILE)';
+  throw new VifdError('ERECORD', `${path} is no record of vifd monitor: ${what}`);
+}
+
+function startOf(path: string, header: RecordHeader, warn: (text: string) => void): number {
   if (header.version > RECORD_VERSION) {
     const by = `version ${header.version}, written by vifd ${printable(header.vifd, 20)}`;
     warn(
@@ -50,8 +58,10 @@ function startOf(path: string, header: RecordHeader | undefined, warn: (text: st
     );
   }
   const start = Date.parse(header.start);
-  if (Number.isFinite(start)) return start;
-  warn(`line 1 of ${path} has start = ${printable(header.start, 40)}; expected a time. Times count from 00:00:00`);
+  if (start >= 0 && start < LAST_START) return start;
+  warn(
+    `line 1 of ${path} has start = ${printable(header.start, 40)}; expected a time from 1970 to 9998. Times count from 00:00:00`,
+  );
   return 0;
 }
 

@@ -35,10 +35,14 @@ export function parseHeader(line: string): RecordHeader | undefined {
 /** Eleven days: no monitor runs so long, and every time it gives can be written. */
 const LAST_MS = 1e9;
 
+/** No monitor writes more; JSON.stringify, which a replay needs, ends with the stack. */
+const DEEPEST = 32;
+
 /** A line behind the header, or why it cannot be read. */
 export function parseEntryLine(line: string): { ms: number; entry: Entry } | string {
   const value = parseJson(line);
   if (!isObject(value)) return 'is no JSON object';
+  if (isDeeper(value, DEEPEST)) return `is nested more than ${DEEPEST} deep`;
   const { ms, ...rest } = value;
   if (!Number.isInteger(ms) || (ms as number) < 0 || (ms as number) > LAST_MS)
     return `has ms = ${shown(ms)}; expected a whole number of milliseconds from 0 to ${LAST_MS}`;
@@ -48,6 +52,11 @@ export function parseEntryLine(line: string): { ms: number; entry: Entry } | str
 }
 
 const shown = (value: unknown): string => (value === undefined ? 'none' : printable(JSON.stringify(value), 40));
+
+const isDeeper = (value: unknown, levels: number): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1)));
 
 function parseJson(line: string): unknown {
   try {

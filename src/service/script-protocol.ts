@@ -2,31 +2,13 @@
  * What vif scripts ask and are told, one line each: scripts/vif-vifd speaks it with `vifd run` over FIFOs and reads it from
  * the output of `vifd vif-script`. Pure.
  */
-import { type BackendKey, parseDevid, parseDomid } from '../xenstore/paths.js';
+import type { ScriptAnswer, ScriptCommand, ScriptTask } from '../vif/script-answer.js';
+import { parseDevid, parseDomid } from '../xenstore/paths.js';
 
-export type ScriptCommand = 'online' | 'offline';
-
-export interface ScriptRequest {
-  readonly command: ScriptCommand;
-  readonly key: BackendKey;
+export interface ScriptRequest extends ScriptTask {
   /** The script's process id; the reply goes to the FIFO `reply.<pid>`. */
   readonly pid: number;
 }
-
-/** How a vif is connected, for hooks. */
-export interface Place {
-  readonly ifname: string;
-  readonly bridge: string;
-  readonly ip: readonly string[];
-}
-
-export type ScriptAnswer =
-  /** `place` undefined: not known, as of a vif that was never connected. */
-  | { readonly is: 'done'; readonly place: Place | undefined }
-  /** One printable line. */
-  | { readonly is: 'failed'; readonly sentence: string }
-  /** Nobody here can do it now; the script does it itself. */
-  | { readonly is: 'unavailable' };
 
 /** `online 5/0 4711`; undefined for anything else: the FIFO is root's, but a line may be cut off. */
 export function parseRequest(line: string): ScriptRequest | undefined {

@@ -13,8 +13,9 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { VifdError } from '../errors.js';
+import type { ScriptAnswer } from '../vif/script-answer.js';
 import { ensureRunDirectory, isOurs } from './run-directory.js';
-import { formatAnswer, parseRequest, type ScriptAnswer, type ScriptRequest } from './script-protocol.js';
+import { formatAnswer, parseRequest, type ScriptRequest } from './script-protocol.js';
 
 /** No request is longer, so a longer line without an end is none. */
 const LINE_MAX = 64;

@@ -49,9 +49,10 @@ function guardRules({ macs, ip, allowDhcp, allowRouter, allowTags }: GuardPolicy
 }
 
 const ARP = 'meta protocol arp';
-const UDP4 = 'meta protocol ip meta l4proto udp';
-const UDP6 = 'meta protocol ip6 meta l4proto udp';
-const ICMP6 = 'meta protocol ip6 meta l4proto ipv6-icmp';
+/** By number: nft reads the names in /etc/protocols, which a small system has not. */
+const UDP4 = 'meta protocol ip meta l4proto 17';
+const UDP6 = 'meta protocol ip6 meta l4proto 17';
+const ICMP6 = 'meta protocol ip6 meta l4proto 58';
 
 /**
  * Only the families that are named are held to their addresses: ip= is older than guests with IPv6, and one with an IPv4

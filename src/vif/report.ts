@@ -79,9 +79,9 @@ function healthOf(seen: VifSeen): Health {
   return seen.live?.online === false ? 'leaving' : 'waiting';
 }
 
-/** The lines on a terminal. */
-export function formatStatus({ agents, vifs }: StatusReport): string[] {
-  return [formatAgents(agents), ...(vifs.length === 0 ? ['no vifs'] : formatVifs(vifs))];
+/** The lines for people; sentences are broken at `width` columns. */
+export function formatStatus({ agents, vifs }: StatusReport, width: number): string[] {
+  return [formatAgents(agents), ...(vifs.length === 0 ? ['no vifs'] : formatVifs(vifs, width))];
 }
 
 export function formatAgents(programs: readonly Program[]): string {
@@ -91,9 +91,9 @@ export function formatAgents(programs: readonly Program[]): string {
 
 const HEADER = ['VIF', 'INTERFACE', 'MODE', 'BRIDGE', 'BACKEND', 'GUEST', 'HOTPLUG', 'HEALTH'];
 
-function formatVifs(vifs: readonly VifReport[]): string[] {
+function formatVifs(vifs: readonly VifReport[], width: number): string[] {
   const [header, ...rows] = alignColumns([HEADER, ...vifs.map(columns)]);
-  return [header ?? '', ...vifs.flatMap((vif, i) => [rows[i] ?? '', ...details(vif)])];
+  return [header ?? '', ...vifs.flatMap((vif, i) => [rows[i] ?? '', ...details(vif, width)])];
 }
 
 const columns = (vif: VifReport): string[] => [
@@ -107,14 +107,15 @@ const columns = (vif: VifReport): string[] => [
   vif.health,
 ];
 
-function details({ health, mac, mtu, sent, received, problem, remedy, hotplugError }: VifReport): string[] {
+function details(vif: VifReport, width: number): string[] {
+  const { health, mac, mtu, sent, received, problem, remedy, hotplugError } = vif;
   const counts =
     sent === null || received === null ? 'counters unknown' : `guest sent ${count(sent)}, got ${count(received)}`;
-  const lines = wrap('  ', `${mac ?? 'no mac'} mtu ${mtu ?? '-'}  ${counts}`);
-  if (problem !== null) lines.push(...wrap(health === 'failed' ? '  problem: ' : '  waits:   ', problem));
-  if (remedy !== null && remedy !== '') lines.push(...wrap('  remedy:  ', remedy));
+  const lines = wrap('  ', `${mac ?? 'no mac'} mtu ${mtu ?? '-'}  ${counts}`, width);
+  if (problem !== null) lines.push(...wrap(health === 'failed' ? '  problem: ' : '  waits:   ', problem, width));
+  if (remedy !== null && remedy !== '') lines.push(...wrap('  remedy:  ', remedy, width));
   if (hotplugError !== null && !problem?.includes(hotplugError) && !problem?.includes(printable(hotplugError, 240)))
-    lines.push(...wrap('  told:    ', `hotplug-error is ${printable(hotplugError, 240)}`));
+    lines.push(...wrap('  told:    ', `hotplug-error is ${printable(hotplugError, 240)}`, width));
   return lines;
 }
 

@@ -1,16 +1,16 @@
 /** What a vif script waits for: the outcome of the reconciler's work on its vif. Never rejects. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { printable } from '../errors.js';
-import type { ScriptAnswer, ScriptRequest } from '../service/script-protocol.js';
 import { type BackendKey, backendDir } from '../xenstore/paths.js';
 import { errorText } from './hotplug-status.js';
 import type { Reconciler } from './reconciler.js';
+import type { ScriptAnswer, ScriptTask } from './script-answer.js';
 
 /** Below the script's own patience of 8 s. */
 const LEAVING_MAX_MS = 7_000;
 
 export async function scriptWork(
-  { command, key }: Pick<ScriptRequest, 'command' | 'key'>,
+  { command, key }: ScriptTask,
   reconciler: Reconciler | undefined,
 ): Promise<ScriptAnswer> {
   if (reconciler === undefined) return { is: 'unavailable' }; // no xenstore just now

@@ -13,7 +13,6 @@ import type { Config } from '../config/schema.js';
 import { ConnectionError, hasCode, XenstoreError } from '../errors.js';
 import type { Lanes } from '../lanes.js';
 import type { KernelNetwork } from '../network/kernel.js';
-import type { Place } from '../service/script-protocol.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
@@ -37,6 +36,7 @@ import { Patience } from './patience.js';
 import { mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
+import type { Place } from './script-answer.js';
 import { type VifCounts, VifLog } from './vif-log.js';
 
 export interface VifIo {

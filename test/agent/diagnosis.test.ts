@@ -170,6 +170,11 @@ test.each(['40000/0', 'eth 0', 'a-name-of-16-chars', '/local/domain/1/backend/vb
 
 test('sentences are broken at the width of a terminal, and not in a pipe', async () => {
   await world.start();
+  await world.host.createGuest(5, [{ bridge: 'not the name of a bridge' }]);
+  await world.until(5, 0, 'hotplug-status', 'error');
+  const { stdout: status } = await vifd('status');
+  expect(status).toMatch(/^ {2}problem: node "bridge" is "not the name of a bridge"; expected .{40,}$/m);
+  expect(status.split('\n').filter((line) => /^ {4}/.test(line))).toEqual([]);
   const words = ['dist/main.js', 'doctor', '--xenstore', world.host.socketOf(NICDOM)];
   const { stdout: piped } = await execa(process.execPath, words, { reject: false });
   expect(piped.split('\n').filter((line) => !/^(ok|warning|error) |^ {25}-> |^result: /.test(line))).toEqual([]);
@@ -193,7 +198,7 @@ test('a name that is none, with the vifs that there are', async () => {
 test('vif-script with a path that is none', async () => {
   await world.start();
   const { exitCode, stderr } = await vifd('vif-script', 'online', 'backend/vif/x');
-  expect([exitCode, stderr]).toEqual([1, 'vifd: the path is "backend/vif/x"; expected backend/vif/DOMID/DEVID']);
+  expect([exitCode, stderr]).toEqual([2, 'vifd: the path is "backend/vif/x"; expected backend/vif/DOMID/DEVID']);
 });
 
 test('the demo says what it lacks, and when its agent ends', async () => {

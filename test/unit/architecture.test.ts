@@ -25,10 +25,12 @@ const PURE = [
   'vif/rules.ts',
   'vif/plan.ts',
   'vif/failure.ts',
+  'vif/failure-codes.ts',
   'vif/meaning.ts',
   'vif/seen.ts',
   'vif/explanation.ts',
   'vif/report.ts',
+  'vif/script-answer.ts',
   'doctor/command-line.ts',
   'doctor/finding.ts',
   'doctor/machine.ts',
@@ -88,6 +90,12 @@ test('the edges know no vif policy', () => {
         .map((name) => `${file} -> ${name}`),
     ),
   ).toEqual([]);
+});
+
+test('the vifs know nothing of who asks about them', () => {
+  const vif = files.filter((file) => file.startsWith('vif/'));
+  const above = /^(service|commands|monitor|doctor)\/|^agent/;
+  expect(vif.flatMap((file) => local(file).filter((name) => above.test(name)))).toEqual([]);
 });
 
 test('the agent does not know the simulator', () => {

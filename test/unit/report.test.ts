@@ -52,7 +52,7 @@ describe('status', () => {
   });
 
   test('fits 80 columns, and says who counts', () => {
-    const lines = formatStatus(reportStatus(agents, [seen(), seen(MISSING)]));
+    const lines = formatStatus(reportStatus(agents, [seen(), seen(MISSING)]), 80);
     expect(lines).toEqual([
       'an agent seems to run: vifd run (pid 77)',
       'VIF  INTERFACE  MODE    BRIDGE  BACKEND    GUEST      HOTPLUG    HEALTH',
@@ -66,7 +66,7 @@ describe('status', () => {
   });
 
   test('nobody and nothing', () => {
-    expect(formatStatus(reportStatus([], []))).toEqual([
+    expect(formatStatus(reportStatus([], []), 80)).toEqual([
       'no agent seems to run here: new vifs will not be attached',
       'no vifs',
     ]);
@@ -79,7 +79,7 @@ describe('status', () => {
       backend: backend({ bridge: 'br"0`' }),
       ...MISSING,
     });
-    const text = [...formatStatus(reportStatus([], [hostile])), ...formatAccounts(explain(hostile), 80)].join('\n');
+    const text = [...formatStatus(reportStatus([], [hostile]), 80), ...formatAccounts(explain(hostile), 80)].join('\n');
     expect(text).not.toMatch(/[^\x20-\x7e\n]/);
     expect(text).toContain('"\\u001b]0;x"');
   });
@@ -90,7 +90,7 @@ describe('status', () => {
       live: live({ state: '2', 'hotplug-status': 'error', 'hotplug-error': 'old' }),
     });
     expect(reportVif(vif)).toMatchObject({ problem: placeFault.message, hotplugError: 'old' });
-    expect(formatStatus(reportStatus([], [vif]))).toContain('  told:    hotplug-error is "old"');
+    expect(formatStatus(reportStatus([], [vif]), 80)).toContain('  told:    hotplug-error is "old"');
   });
 });
 
@@ -191,7 +191,7 @@ describe('text', () => {
       ]),
     ).toEqual(['a    b', 'ccc']));
   test('wraps at 80, and never loses a word', () => {
-    const lines = wrap('label: ', `${'word '.repeat(40)}${'x'.repeat(100)} end`);
+    const lines = wrap('label: ', `${'word '.repeat(40)}${'x'.repeat(100)} end`, 80);
     expect(lines.join(' ').replace(/ +/g, ' ')).toBe(`label: ${'word '.repeat(40)}${'x'.repeat(100)} end`);
     expect(lines.filter((line) => line.length > 80 && !line.includes('xxx'))).toEqual([]);
   });

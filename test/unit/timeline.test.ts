@@ -3,10 +3,11 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { VifdError } from '../../src/errors.js';
 import { AgentSource } from '../../src/monitor/agent-source.js';
 import { Arrivals } from '../../src/monitor/arrivals.js';
 import type { Entry, LinkSeen } from '../../src/monitor/entry.js';
-import { formatEvent } from '../../src/monitor/format.js';
+import { formatEvent, formatJson } from '../../src/monitor/format.js';
 import { KernelSource } from '../../src/monitor/kernel-source.js';
 import { entryLine, headerLine, parseEntryLine, parseHeader } from '../../src/monitor/record.js';
 import { readRecord } from '../../src/monitor/record-file.js';
@@ -216,6 +217,7 @@ describe('a record', () => {
     expect(await read(text)).toEqual({ entries: entries.map((entry, i) => ({ at: start + i, entry })), warnings: [] });
   });
 
+  const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
   const store = { source: 'store', path: 'p', value: null };
   test.each<[string, RegExp]>([
     ['[]', /^is no JSON object$/],
@@ -231,6 +233,14 @@ describe('a record', () => {
     [JSON.stringify({ ms: 1, source: 'vifd', record: 'x' }), /^has nothing/],
     [JSON.stringify({ ms: 1, source: 'monitor', level: 'fatal', text: 't' }), /^has nothing/],
   ])('a line that is none: %j', (line, expected) => expect(parseEntryLine(line)).toMatch(expected));
+
+  test('a line that is nested too deeply for those who show it', () => {
+    const record = (depth: number) => `{"ms":1,"source":"vifd","record":{"msg":"m","x":${nested(depth)}}}`;
+    expect(parseEntryLine(record(100_000))).toBe('is nested more than 32 deep');
+    expect(parseEntryLine(record(31))).toBe('is nested more than 32 deep');
+    expect(parseEntryLine(record(30))).toMatchObject({ ms: 1 });
+    expect(parseEntryLine(`{"ms":${nested(100_000)},"source":"store"}`)).toBe('is nested more than 32 deep');
+  });
 
   test('only what is unreadable is lost, and named by its line', async () => {
     const { entries, warnings } = await read(
@@ -259,11 +269,16 @@ describe('a record', () => {
     expect(warnings[10]).toBe('4990 more lines of FILE are left out');
   });
 
-  test('a start that is no time', async () => {
-    const { entries, warnings } = await read(headerLine({ ...HEADER, start: 'noon' }) + good);
-    expect(entries).toEqual([{ at: 12, entry: ENTRY }]);
-    expect(warnings).toEqual(['line 1 of FILE has start = "noon"; expected a time. Times count from 00:00:00']);
-  });
+  test.each(['noon', '+275760-09-13T00:00:00.000Z', '-000001-01-01T00:00:00.000Z', ''])(
+    'a start that is no time: %j',
+    async (start) => {
+      const { entries, warnings } = await read(headerLine({ ...HEADER, start }) + good);
+      expect(entries).toEqual([{ at: 12, entry: ENTRY }]);
+      expect(warnings).toEqual([
+        `line 1 of FILE has start = "${start}"; expected a time from 1970 to 9998. Times count from 00:00:00`,
+      ]);
+    },
+  );
 
   test.each(['', '\n', 'x', good, '{"format":"vifd monitor record"}\n', 'x'.repeat(600_000)])(
     'a file that is none is refused: %.20j',
@@ -277,6 +292,44 @@ describe('a record', () => {
         expect(entries.at(-1)?.entry).toEqual(ENTRY);
       }),
       { numRuns: 50 },
+    ));
+
+  /** What is written, with a value of it replaced by any other; times, numbers and depths of any size among them. */
+  const spoilt = (line: object) => {
+    const values = [fc.json(), fc.integer(), fc.double(), fc.nat(99_999).map(nested)];
+    const starts = fc.date({ noInvalidDate: true }).map((date) => JSON.stringify(date.toISOString()));
+    return fc
+      .tuple(fc.constantFrom(...Object.keys(line)), fc.oneof(starts, ...values))
+      .map(([key, value]) => JSON.stringify({ ...line, [key]: '@' }).replace('"@"', String(value)));
+  };
+  const lines: object[] = [
+    { ms: 1, ...store },
+    { ms: 1, source: 'uevent', action: 'online', devpath: '/devices/vif-5-0', env: { vif: 'vif5.0' } },
+    { ms: 1, source: 'link', change: 'new', link: link({}) },
+    { ms: 1, source: 'vifd', record: { level: 'info', domid: 5, devid: 0, msg: 'm' } },
+    { ms: 1, source: 'monitor', level: 'warn', text: 't' },
+  ];
+  test('whatever is in it, each line is shown or named', () =>
+    fc.assert(
+      fc.asyncProperty(
+        spoilt({ ...JSON.parse(headerLine(HEADER)), format: undefined }),
+        fc.array(fc.oneof(...lines.map(spoilt)), { maxLength: 8 }),
+        async (header, body) => {
+          const head = header.replace('{', '{"format":"vifd monitor record",');
+          const timeline = new Timeline();
+          const { entries, warnings } = await read([head, ...body, good].join('\n')).catch((error: VifdError) => {
+            expect(error.code).toBe('ERECORD');
+            return { entries: [], warnings: body };
+          });
+          expect(entries.length + warnings.length).toBeGreaterThanOrEqual(body.length);
+          for (const { at, entry } of entries)
+            for (const one of timeline.take(at, entry)) {
+              const event = { version: 1, time: new Date(at).toISOString(), ...one } as const;
+              expect(formatEvent(event)).toMatch(/^\d\d:\d\d:\d\d\.\d{3} {2}[ -~]*$/);
+              expect(JSON.parse(formatJson(event))).toMatchObject({ source: entry.source });
+            }
+        },
+      ),
     ));
 
   test('a file that is not there, and a directory', async () => {

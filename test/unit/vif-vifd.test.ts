@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -301,14 +302,83 @@ describe('the daemon', () => {
     child.kill('SIGKILL');
   });
 
-  test('whose directory goes with it: the program does it', async () => {
-    const child = await daemon(REPLY);
+  /** The script's own is fixed; so a copy of it. */
+  function replacePath(path: string): void {
     mkdirSync(file('bin'));
-    program('bin/mkfifo', `#!/bin/sh\nrm -rf ${file('run')}\n`);
-    // The script's own PATH is fixed; a copy of it looks here first.
-    const script = readFileSync(SCRIPT, 'utf8').replace('PATH=/usr', `PATH=${file('bin')}:/usr`);
+    const script = readFileSync(SCRIPT, 'utf8').replace(/^PATH=.*/m, `PATH=${path}`);
     rmSync(file('scripts/vif-vifd'));
     program('scripts/vif-vifd', script);
+  }
+  function replaceMkfifo(work: string): void {
+    replacePath(`${file('bin')}:/usr/bin:/bin`);
+    program('bin/mkfifo', `#!/bin/sh\n${work}\n`);
+  }
+
+  const notRoot =
+    process.getuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+      ? undefined
+      : 'skipped: needs root and setpriv';
+  describe.skipIf(notRoot !== undefined)(notRoot ?? 'of another user, as root calls', () => {
+    /** The directory and its daemon are nobody's, who may go through all others. */
+    async function nobodysDaemon(work: string) {
+      for (const path of [dir, file('scripts')]) chmodSync(path, 0o755);
+      const child = await daemon(work);
+      for (const name of ['run', 'run/requests', 'run/reader']) chownSync(file(name), 65534, 65534);
+      return child;
+    }
+
+    test('is asked, by libxl and by udev', async () => {
+      const child = await nobodysDaemon(REPLY);
+      expect(run(['online'])).toMatchObject({ code: 0, stderr: '', asked: undefined });
+      expect(run(['online'], UDEV)).toMatchObject({ code: 0, stderr: '', asked: undefined });
+      expect(read('heard')?.split('\n')).toHaveLength(2);
+      child.kill('SIGKILL');
+    });
+
+    test('that puts a link where the reply’s FIFO is to be: root makes nothing there', async () => {
+      const child = await nobodysDaemon(REPLY);
+      replaceMkfifo(`ln -s ${file('made')} "$3"`);
+      const outcome = run(['online']);
+      expect(existsSync(file('made'))).toBe(false);
+      expect(outcome).toMatchObject({ code: 0, stderr: '', asked: ONLINE });
+      expect(read('heard')).toBeUndefined();
+      child.kill('SIGKILL');
+    });
+
+    test('that names as its process what only root may read: nothing of root’s is opened', async () => {
+      const child = await nobodysDaemon(REPLY);
+      const [pid, began] = read('run/reader')?.split(' ') ?? [];
+      writeFileSync(file('secret'), `${pid} ${began}`, { mode: 0o600 });
+      rmSync(file('run/reader'));
+      symlinkSync(file('secret'), file('run/reader'));
+      expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
+      child.kill('SIGKILL');
+    });
+
+    test('without setpriv: a sentence, and the program does it', async () => {
+      const child = await nobodysDaemon(REPLY);
+      replacePath(file('bin'));
+      for (const name of ['sh', 'stat']) symlinkSync(`/bin/${name}`, file(`bin/${name}`));
+      const { code, stderr, asked } = run(['online']);
+      expect([code, asked]).toEqual([0, ONLINE]);
+      expect(stderr).toBe(
+        `vif-vifd: ${file('run')} is another user's, and setpriv is missing to ask vifd there; install util-linux\n`,
+      );
+      child.kill('SIGKILL');
+    });
+
+    test('that hangs: told within dom0’s 10 s', async () => {
+      const child = await nobodysDaemon(':');
+      const { code, stderr, asked } = run(['online']);
+      expect([code, asked]).toEqual([1, undefined]);
+      expect(stderr).toBe(`vif-vifd: backend/vif/5/0: vifd (pid ${child.pid}) runs but does not answer; see its log\n`);
+      child.kill('SIGKILL');
+    });
+  });
+
+  test('whose directory goes with it: the program does it', async () => {
+    const child = await daemon(REPLY);
+    replaceMkfifo(`rm -rf ${file('run')}`);
     expect(run(['online'])).toMatchObject({ code: 0, asked: ONLINE });
     child.kill('SIGKILL');
   });
@@ -353,7 +423,7 @@ describe('the daemon', () => {
     const script = spawn(file('scripts/vif-vifd'), ['online'], { env, stdio: 'ignore' });
     const running = () => readdirSync('/proc').filter((pid) => commandLine(pid).includes(file('scripts/vif-vifd')));
     const until = async (count: number) => {
-      for (let i = 0; i < 100 && running().length !== count; i++) await sleep(30);
+      for (let i = 0; i < 400 && running().length !== count; i++) await sleep(30);
       expect(running()).toHaveLength(count);
     };
     await until(2);

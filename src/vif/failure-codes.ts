@@ -1,0 +1,60 @@
+/** Every reason for which a vif fails, for the manual page: what `code` in the log and `vifd_failures_total` stand for. Pure. */
+import { QUOTA_HINT, WATCH_QUOTA_HINT } from './failure.js';
+
+interface Reason {
+  readonly means: string;
+  readonly remedy: string;
+}
+
+export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
+  EBADNODE: {
+    means: 'dom0 wrote a node that cannot be used; the sentence names it, its value, and what would be accepted',
+    remedy: "correct the guest's vif line in dom0 and attach it again",
+  },
+  ESCRIPT: {
+    means: 'the script that dom0 names is none that vifd knows',
+    remedy:
+      "write another into the guest's vif line, or say how such vifs are connected: [rule.NAME] with match.script and mode",
+  },
+  ENOBRIDGE: {
+    means: 'the bridge does not exist; the log names those that there are',
+    remedy: "make it and take it up, or correct bridge= in the guest's vif line",
+  },
+  ENOTBRIDGE: {
+    means: 'what bridge= names is no bridge',
+    remedy: 'name the bridge, not the card in it',
+  },
+  ENOVLANFILTER: {
+    means: 'the vif asks for VLANs, and its bridge does not filter them',
+    remedy:
+      'ip link set BRIDGE type bridge vlan_filtering 1, and give the card in it the VLANs: bridge vlan add dev eth0 vid 10',
+  },
+  ENONFT: {
+    means: 'the vif is to be guarded, and the program nft cannot be started',
+    remedy: 'install nftables, or write guard = "off"',
+  },
+  ENFT: {
+    means: 'nft refused the rules of the guard; the log has its words',
+    remedy: 'load nf_tables with its bridge family, or write guard = "off"',
+  },
+  ENONETBACK: {
+    means: 'xen-netback has not taken the vif: state stays 1',
+    remedy: 'modprobe xen-netback in the driver domain',
+  },
+  ENOLINK: {
+    means: 'xen-netback made no interface, or gave the vif up without a word',
+    remedy: 'dmesg | grep vif in the driver domain',
+  },
+  ENETBACK: {
+    means: "xen-netback gave the vif up; the log has the kernel's own words",
+    remedy: `as these say. Where they begin with 7, ${WATCH_QUOTA_HINT}. Where they begin with 28, as for EQUOTA`,
+  },
+  EQUOTA: {
+    means: 'xenstore has no room for what has to be written of this vif',
+    remedy: QUOTA_HINT,
+  },
+  EUNEXPECTED: {
+    means: 'a fault of vifd itself; the log has the place in the program',
+    remedy: 'report it with that and with a record of vifd monitor',
+  },
+};
