@@ -35,7 +35,7 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
   },
   ENFT: {
     means: 'nft refused the rules of the guard; the log has its words',
-    remedy: 'load nf_tables with its bridge family, or write guard = "off"',
+    remedy: 'load nf_tables with its bridge family (modprobe nft_meta_bridge), or write guard = "off"',
   },
   ENONETBACK: {
     means: 'xen-netback has not taken the vif: state stays 1',

@@ -18,7 +18,7 @@ DOM0_MODULES='xen-evtchn xenfs xen-privcmd xen-gntdev xen-gntalloc virtio_pci vi
 [ "$suite" = bookworm ] || DOM0_MODULES="$DOM0_MODULES virtio_blk xen-blkback"
 NICDOM_INCLUDE=systemd-sysv,udev,kmod,iproute2,iputils-ping,ethtool,nodejs,procps
 NICDOM_DISK_MODULES='xen-blkfront ext4 crc32c_generic'
-NICDOM_MODULES='xen-netback xen-netfront bridge 8021q dummy veth tun nf_tables nft_ct nft_masq nft_chain_nat nf_conntrack_bridge br_netfilter sch_ingress'
+NICDOM_MODULES='xen-netback xen-netfront bridge 8021q dummy veth tun nf_tables nft_meta_bridge nft_ct nft_masq nft_chain_nat nf_conntrack_bridge br_netfilter sch_ingress'
 
 . /etc/os-release
 [ "${VERSION_CODENAME:-}" = bookworm ] || { echo "the lab is made on Debian 12; this is ${PRETTY_NAME:-unknown}" >&2; exit 3; }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import {
   createClient,
+  links,
   pingSequence,
   reaches,
   untilConnected,
@@ -35,13 +36,19 @@ const unconfigure = (lab: Lab) => lab.mustNicdom('rm /etc/xen/vifd.toml; kill -H
 /** Long enough for some of the client's pings, each of which waits a second for its answer. */
 const SOME_PINGS_MS = 8_000;
 
+/** The client of the other scenarios, 10.77.0.11 on br0, which has no route to anywhere else. */
+async function alpha(lab: Lab): Promise<void> {
+  if ((await lab.dom0('xl domid alpha')).code !== 0) await createClient(lab, { name: 'alpha', number: 11 });
+  await untilPings(lab, 'alpha');
+}
+
 export function guardScenario(lab: () => Lab): void {
   test('guard and isolation: a forged address and an isolated neighbour are not reached, until they are allowed', async () => {
     const rule = (guard: string, isolated: boolean) =>
-      `[rule.g]\nmatch.mac = "00:16:3e:77:4*"\nguard = "${guard}"\nisolated = ${isolated}\n`;
-    const [forged, neighbour] = ['10.77.0.99>10.77.0.1', '10.77.0.69>10.77.0.68'];
+      `[rule.g]\nmatch.mac = ["00:16:3e:77:0b:*", "00:16:3e:77:45:*"]\nguard = "${guard}"\nisolated = ${isolated}\n`;
+    const [forged, neighbour] = ['10.77.0.99>10.77.0.1', '10.77.0.69>10.77.0.11'];
     await configure(lab(), rule('auto', true));
-    const honest = await createClient(lab(), { name: 'honest', number: 0x44 });
+    await alpha(lab());
     const words = 'backend=nicdom ip=10.77.0.69';
     const reach = [forged, neighbour];
     const domid = await createClient(lab(), {
@@ -51,7 +58,7 @@ export function guardScenario(lab: () => Lab): void {
       addresses: ['10.77.0.99/24'],
       reach,
     });
-    for (const name of ['honest', 'forger']) await untilPings(lab(), name);
+    await untilPings(lab(), 'forger');
     await sleep(SOME_PINGS_MS);
     expect([await reaches(lab(), 'forger', forged), await reaches(lab(), 'forger', neighbour)]).toEqual([false, false]);
     // The other way round: the next packets pass, so it was the guard, and the isolation.
@@ -62,13 +69,8 @@ export function guardScenario(lab: () => Lab): void {
     expect(await lab().mustNicdom('nft list table bridge vifd')).toContain(`"vif${domid}.0" : jump`);
     await configure(lab(), rule('off', false));
     await untilReaches(lab(), 'forger', forged);
-    for (const [name, id] of [
-      ['forger', domid],
-      ['honest', honest],
-    ] as const) {
-      await xl(lab(), `destroy ${name}`);
-      await untilGone(lab(), id, 0);
-    }
+    await xl(lab(), 'destroy forger');
+    await untilGone(lab(), domid, 0);
     await unconfigure(lab());
     await lab().agentComplaints(); // the changes
   }, 300_000);
@@ -125,4 +127,49 @@ export function vlanScenario(lab: () => Lab): void {
     await lab().mustNicdom('ip netns del lan; ip link del br_v');
     await unconfigure(lab());
   }, 240_000);
+}
+
+export function routedScenario(lab: () => Lab): void {
+  test('routed: three addresses of both families through one vif; NAT: out to the bridge under this domain’s address', async () => {
+    await alpha(lab());
+    await lab().mustNicdom(
+      'sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1; ip address add fd77::1/64 dev br0 nodad',
+    );
+    await configure(lab(), '[rule.r]\nmatch.script = "vif-route"\ngateway = "10.98.0.1"\n');
+    const routed = await createClient(lab(), {
+      name: 'routed',
+      number: 0x51,
+      words: 'backend=nicdom script=vif-route ip=10.98.0.7+10.98.1.7+fd98::7',
+      address: '10.98.0.7/32',
+      addresses: ['10.98.1.7/32', 'fd98::7/128'],
+      routes: ['default@10.98.0.1', 'default@fe80::1'],
+      reach: ['10.98.1.7>10.77.0.1', 'fd98::7>fd77::1'],
+    });
+    const hidden = await createClient(lab(), {
+      name: 'hidden',
+      number: 0x52,
+      words: 'backend=nicdom script=vif-nat ip=10.97.0.7',
+      address: '10.97.0.7/32',
+      routes: ['default@10.97.0.134'],
+      reach: ['10.97.0.7>10.77.0.11', '10.97.0.7>10.98.0.7'],
+    });
+    for (const name of ['routed', 'hidden']) await untilPings(lab(), name);
+    for (const pair of ['10.98.1.7>10.77.0.1', 'fd98::7>fd77::1']) await untilReaches(lab(), 'routed', pair);
+    for (const pair of ['10.97.0.7>10.77.0.11', '10.97.0.7>10.98.0.7']) await untilReaches(lab(), 'hidden', pair);
+    expect((await links(lab())).get(`vif${routed}.0`)).not.toHaveProperty('master');
+
+    // Adopted without a change, and nothing is left of them.
+    const kernel = () => lab().mustNicdom('ip -4 route; ip -6 route; ip rule; nft list ruleset');
+    const before = await kernel();
+    expect(before).toContain(`vif${hidden}.0`);
+    await lab().killAgent();
+    await lab().startAgent();
+    expect(await kernel()).toBe(before);
+    for (const [name, domid] of Object.entries({ routed, hidden })) {
+      await xl(lab(), `destroy ${name}`);
+      await untilGone(lab(), domid, 0);
+    }
+    await lab().until('nothing is left', async () => !/vif|10\.9[78]|fd98/.test(await kernel()), 30_000);
+    await unconfigure(lab());
+  }, 300_000);
 }

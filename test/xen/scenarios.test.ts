@@ -4,7 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
-import { guardScenario, vlanScenario } from './mode-scenarios.js';
+import { guardScenario, routedScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -76,6 +76,7 @@ describe.concurrent('lane 2', () => {
     reattachScenario(lab);
     vlanScenario(lab);
     guardScenario(lab);
+    routedScenario(lab);
   });
 
   describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
