@@ -39,6 +39,8 @@ const PURE = [
   'network/ip-link.ts',
   'network/attributes.ts',
   'network/bridge-port.ts',
+  'network/bridge-settings.ts',
+  'network/neighbours.ts',
   'network/guard-table.ts',
   'network/prefix.ts',
   'network/routes.ts',
