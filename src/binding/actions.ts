@@ -29,7 +29,7 @@ async function isReady({ binding, ifname }: Appearance, log: Logger, signal: Abo
     fault = await ask(target, signal);
     if (signal.aborted) return false;
     if (fault === undefined) {
-      log.info(`${subjectOf(binding)}: ${probe} answers${tries > 1 ? ` at the ${tries}th try` : ''}`);
+      log.info(`${subjectOf(binding)}: ${probe} answers${tries > 1 ? ` after ${tries} tries` : ''}`);
       return true;
     }
     if (tries === 1) log.info(`${subjectOf(binding)}: waiting for ${probe} (${fault})`);

@@ -3,6 +3,7 @@ import type { Binding } from '../config/schema.js';
 import { linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
 import { isSamePlace, routeInTheWay } from '../declared/plan.js';
 import type { AddressStep, RouteStep, Step } from '../declared/step.js';
+import { formatPrefix } from '../network/prefix.js';
 import { describeRoute, isSameRoute, RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
 import { type Appearance, wantedOf } from './wanted.js';
@@ -44,10 +45,10 @@ export function planBindings(
   for (const appearance of present) for (const item of itemsOf(appearance, seen, plan)) wanted.set(itemKey(item), item);
   const owned = new Map([...ownedBefore, ...leftBehind(bindings, present, seen)]);
   for (const [key, item] of owned) {
-    const { binding, step, keep } = item;
+    const { binding, keep } = item;
     if (!isThere(item, seen))
       owned.delete(key); // gone with its interface, or by another's hand
-    else if (!wanted.has(key) && !keep) plan.add(binding, undo(step));
+    else if (!wanted.has(key) && !keep) for (const one of removal(item, seen)) plan.add(binding, one);
   }
   for (const [key, item] of wanted) {
     const isNew = !isThere(item, seen);
@@ -137,6 +138,20 @@ function bring({ binding, step }: Item, wanted: Items, seen: Observed, plan: Dra
 
 const leadsTo = ({ step, ifindex }: Item, seen: SeenRoute): boolean =>
   'route' in step && isSameRoute({ ...step.route, ifindex }, seen);
+
+/** With an IPv4 address the kernel removes others of its network, unless promote_secondaries is set: they are brought back. */
+function removal({ step, ifindex }: Item, { addresses }: Observed): Step[] {
+  if (!('prefix' in step) || step.prefix.family === 'ipv6') return [undo(step)];
+  const { prefix, ifname } = step;
+  const others = addresses.filter(
+    (one) =>
+      one.ifindex === ifindex && formatPrefix(one.prefix) === formatPrefix(prefix) && !samePrefix(one.prefix, prefix),
+  );
+  return [
+    undo(step),
+    ...others.map((one) => ({ do: 'add-address', ifname, prefix: one.prefix, protocol: one.protocol }) as const),
+  ];
+}
 
 const undo = (step: Item['step']): Step =>
   'prefix' in step ? { ...step, do: 'delete-address' } : { ...step, do: 'delete-route' };

@@ -9,6 +9,8 @@ const children: ChildProcess[] = [];
 export interface Peer {
   /** Runs `ip` there. */
   ip(...args: string[]): string;
+  /** Whether this address answers it. */
+  ping(address: string): boolean;
 }
 
 /** Makes the card `ifname`, up; the other end is called `up0` and has these addresses. */
@@ -20,12 +22,15 @@ export function addPeer(ifname: string, ...addresses: string[]): Peer {
   while (readlinkSync(`/proc/${pid}/ns/net`) === own); // unshare is quick
   ip('link', 'add', ifname, 'type', 'veth', 'peer', 'name', 'up0', 'netns', pid);
   ip('link', 'set', ifname, 'up');
-  const there = (...args: string[]) => execaSync('nsenter', ['--net', '-t', pid, 'ip', ...args]).stdout;
+  const enter = ['--net', '-t', pid];
+  const there = (...args: string[]) => execaSync('nsenter', [...enter, 'ip', ...args]).stdout;
+  const ping = (address: string) =>
+    !execaSync('nsenter', [...enter, 'ping', '-c1', '-W1', address], { reject: false }).failed;
   there('link', 'set', 'lo', 'up');
   for (const address of addresses)
     there('addr', 'add', address, 'dev', 'up0', ...(address.includes(':') ? ['nodad'] : []));
   there('link', 'set', 'up0', 'up');
-  return { ip: there };
+  return { ip: there, ping };
 }
 
 export function removePeers(): void {
