@@ -94,6 +94,7 @@ const COPIES = {
   'scripts/service/vifd.sysusers': 'usr/lib/sysusers.d/vifd.conf',
   'scripts/service/vifd.modules-load': 'usr/lib/modules-load.d/vifd.conf',
   'scripts/service/vifd.sysv': 'etc/init.d/vifd',
+  'scripts/service/vifd-bindings.conf': 'usr/share/doc/vifd/examples/vifd-bindings.conf',
   'scripts/service/vifd.openrc': 'usr/share/doc/vifd/examples/vifd.openrc',
   'scripts/service/domain-check.sh': 'usr/lib/vifd/domain-check.sh',
   'scripts/vif-vifd': 'usr/lib/vifd/scripts/vif-vifd',

@@ -5,10 +5,12 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { OwnNetwork } from './binding/own-network.js';
 import type { LiveConfig } from './config/live.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Lanes } from './lanes.js';
-import { Kernel } from './network/kernel.js';
+import { HostKernel } from './network/host-kernel.js';
+import type { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
 import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
@@ -48,17 +50,29 @@ const LAST_RECONNECT_MS = 10_000;
 /** Runs until the signal. Rejects with ConnectionError when xenstore cannot be reached at the start. */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore);
-  const kernel = new Kernel();
+  const kernel = new HostKernel();
   let reconciler: Reconciler | undefined;
-  const monitor = new LinkMonitor(
-    { onLink: (ifname) => reconciler?.onLinkEvent(ifname), onGap: () => reconciler?.onLinkEvent() },
-    options.log,
-  );
-  options.config.onReload = () => reconciler?.kickAll();
+  const own = new OwnNetwork({
+    kernel,
+    log: options.log,
+    get config() {
+      return options.config.current;
+    },
+  });
+  const onLink = (ifname?: string) => {
+    reconciler?.onLinkEvent(ifname);
+    own.onLink();
+  };
+  const monitor = new LinkMonitor({ onLink, onGap: onLink }, options.log);
+  options.config.onReload = () => {
+    own.onReload();
+    reconciler?.kickAll();
+  };
   monitor.start();
   let requests: ScriptRequests | undefined;
   try {
     await Promise.all([kernel.prepare(), loadNetback(options.log)]);
+    await own.start(); // vifs need their bridges
     requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
       const session = await Session.open(client, kernel, options);
@@ -71,6 +85,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await options.service?.end();
     monitor.stop();
     await requests?.close();
+    await own.stop();
     kernel.close();
     await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
   }

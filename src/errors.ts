@@ -74,6 +74,8 @@ const MEANINGS: Record<string, string> = {
   ELOOP: 'it would make a loop of bridges',
   ENOTSUP: 'this kernel or device cannot do it',
   ETIMEDOUT: 'no answer over netlink',
+  ENETUNREACH: 'the gateway is in no network that the interface has an address of',
+  EHOSTUNREACH: 'the gateway is in no network that the interface has an address of',
 };
 
 const meaning = (code: string): string => (MEANINGS[code] === undefined ? '' : ` (${MEANINGS[code]})`);

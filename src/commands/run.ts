@@ -7,6 +7,7 @@ import { LiveConfig } from '../config/live.js';
 import { findPrograms } from '../doctor/processes.js';
 import { VifdError } from '../errors.js';
 import { createLogger, type LogFormat } from '../logger.js';
+import { runObserver } from '../observer.js';
 import { Metrics } from '../service/metrics.js';
 import { MetricsFile } from '../service/metrics-file.js';
 import { notifyFromEnvironment } from '../service/notify.js';
@@ -43,7 +44,8 @@ export async function run(options: RunOptions, version: string): Promise<void> {
     await refuseSecond(log);
     if (options.metricsFile !== undefined) file = MetricsFile.begin(options.metricsFile, metrics, log);
     if (dir !== undefined) socket = await StatusSocket.open({ dir, log, follow, metrics: () => metrics.text() });
-    await runAgent({
+    const work = config.current.agent.mode === 'observe' ? runObserver : runAgent;
+    await work({
       xenstore: options.xenstore,
       config,
       log,

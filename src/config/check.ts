@@ -46,16 +46,15 @@ function checkTable(table: string, content: unknown, found: Found): void {
   else for (const [name, inner] of Object.entries(content)) checkNamed({ table, name }, inner, found);
 }
 
-/** A name that begins with a digit would lose its place in the order of the file. */
 function checkNamed({ table, name }: { table: string; name: string }, content: unknown, found: Found): void {
   const path = [table, name];
-  if (!/^[A-Za-z][\w-]{0,63}$/.test(name))
-    found.faults.push({
-      path,
-      value: content,
-      expected: 'a name of letters, digits, "_" and "-" that begins with a letter',
-    });
+  const names = tableAt(table)?.named;
+  if (names !== undefined && !names.accepts(name))
+    found.faults.push({ path, value: content, expected: names.expected });
   else if (!isTable(content)) found.faults.push({ path, value: content, expected: tableHead(table, name) });
+  // An empty rule changes nothing, which is what it says; of a bridge without settings nobody would know.
+  else if (table !== 'rule' && Object.keys(content).length === 0)
+    found.faults.push({ path, value: content, expected: 'a table with a setting in it, such as stp = false' });
   else checkSettings({ table, name }, content, path, found);
 }
 

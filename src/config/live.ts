@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import { VifdError } from '../errors.js';
 import { type Loaded, loadConfig } from './load.js';
-import type { Config } from './schema.js';
+import type { WholeConfig } from './schema.js';
 import { effectiveSettings } from './text.js';
 
 export class LiveConfig {
@@ -25,7 +25,7 @@ export class LiveConfig {
   }
 
   /** Ask at every use: it changes. */
-  get current(): Config {
+  get current(): WholeConfig {
     return this.loaded.config;
   }
 

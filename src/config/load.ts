@@ -3,13 +3,13 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, VifdError } from '../errors.js';
 import { checkFile, formatPath, formatValue, type Given, type GivenValues, isTable, type KeyPath } from './check.js';
-import { type Config, configOf, fullKey } from './schema.js';
+import { type Binding, configOf, fullKey, type WholeConfig } from './schema.js';
 
 /** Where the files are unless one is named. */
 export const CONFIG_DIR = '/etc/xen';
 
 export interface Loaded {
-  readonly config: Config;
+  readonly config: WholeConfig;
   /** In the order in which they were read; empty: all is default. */
   readonly files: readonly string[];
   readonly given: GivenValues;
@@ -28,10 +28,28 @@ export async function loadConfig(file: string | undefined, dir = CONFIG_DIR): Pr
     for (const [key, value] of one.given) given.set(key, value);
     faults.push(...one.faults);
   }
+  const config = configOf([...given.values()]);
+  faults.push(...config.bindings.flatMap((binding) => aimless(binding, given)));
   const [first, ...more] = faults;
   if (first !== undefined && more.length === 0) throw first;
   if (first !== undefined) throw new VifdError('ECONFIG', faults.map(({ message }) => message).join('\n'));
-  return { config: configOf([...given.values()]), files, given };
+  return { config, files, given };
+}
+
+/** What no value is at fault for by itself. */
+function aimless({ name, whenInterface, whenBridge }: Binding, given: GivenValues): ConfigError[] {
+  if ((whenInterface === undefined) !== (whenBridge === undefined)) return [];
+  const place = [...given.values()].find((one) => one.table === 'bind' && one.name === name);
+  const has = whenBridge === undefined ? 'neither' : 'both';
+  return [
+    new ConfigError(
+      place?.file ?? '',
+      place?.line() ?? 0,
+      `bind.${name}`,
+      `a table with ${has} of them`,
+      'when.interface or when.bridge',
+    ),
+  ];
 }
 
 async function findFiles(dir: string): Promise<string[]> {

@@ -3,44 +3,24 @@
  * `vifd config show` and of the sample file. Pure.
  */
 import { parsePrefix } from '../network/prefix.js';
-import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
-import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
+import { parseMac, parseMtu } from '../vif/backend.js';
+import { parseAddressPattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
-import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
+import { AGENT, BIND, BRIDGE, BRIDGE_NAME, ifname, NAME_PATTERN, pattern } from './network-tables.js';
+import { count, number, oneOf, oneOrMore, optional, type Setting, setting, type Type, text, yesOrNo } from './types.js';
 
-export interface Setting<T = unknown> extends Typed<T> {
-  /** Undefined: dom0's word counts, or what the kernel has; `example` shows what could be there. */
-  readonly default: NoInfer<T> | undefined;
-  readonly example?: NoInfer<T>;
-  /** One sentence for the sample file and the manual. */
-  readonly about: string;
-}
+export type { Setting } from './types.js';
 
 export interface Table {
   readonly about: string;
-  /** Such tables have names: `[rule.firewall]`. */
-  readonly named?: true;
+  /** Such tables have names: `[rule.firewall]`. What those may be. */
+  readonly named?: Type<string>;
   /** A name with a dot is that of a table within: `match.mac`. */
   readonly settings: Readonly<Record<string, Setting>>;
 }
 
-type WithDefault<T> = Setting<T> & { readonly default: T };
-const setting = <T>(one: Typed<T> & { default: NoInfer<T>; about: string }): WithDefault<T> => one;
-const optional = <T>(one: Typed<T> & { example: NoInfer<T>; about: string }): Setting<T> & { default: undefined } => ({
-  ...one,
-  default: undefined,
-});
-
-const ifname = text('an interface name', parseIfname);
-const pattern = (what: string, possible: RegExp) =>
-  oneOrMore(
-    text(`${what}, in which * stands for anything`, (value) =>
-      possible.test(value) ? parsePattern(value) : undefined,
-    ),
-  );
 /** What no MAC address or name can be would match nothing, and nobody would be told. */
 const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
-const NAME_PATTERN = /^[^/]+$/;
 const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
@@ -175,6 +155,11 @@ const withoutDefaults = <S extends Record<string, Setting>>(settings: S) =>
     ]),
   ) as Optional<S>;
 
+/** One that begins with a digit would lose its place in the order of the file. */
+const NAME: Type<string> = text('a name of letters, digits, "_" and "-" that begins with a letter', (value) =>
+  /^[A-Za-z][\w-]{0,63}$/.test(value) ? value : undefined,
+).type;
+
 export const TABLES = {
   vif: {
     about: 'Every vif. What dom0 names counts more. A change is brought to those that are connected, too.',
@@ -183,8 +168,21 @@ export const TABLES = {
   rule: {
     about:
       'Some vifs: those for which all that is given under "match" holds. It counts more than what dom0 names, and a later\nrule more than an earlier one; one without "match" is for all. Every setting of [vif] may stand here.',
-    named: true,
+    named: NAME,
     settings: { ...MATCH, ...withoutDefaults(VIF) },
+  },
+  agent: { about: 'vifd itself.', settings: AGENT },
+  bridge: {
+    about:
+      'A bridge of this domain, named here. It is made when vifd starts if it is not there, kept as it is declared, and\nnever taken down. What is not given stays as it is.',
+    named: BRIDGE_NAME,
+    settings: BRIDGE,
+  },
+  bind: {
+    about:
+      'What this domain gets when an interface appears: addresses, routes, and then, once the probe is answered, commands\nand systemd units. One of when.interface and when.bridge must be given.',
+    named: NAME,
+    settings: BIND,
   },
 } as const satisfies Record<string, Table>;
 
@@ -211,13 +209,22 @@ export interface Config {
   readonly rules: readonly Rule[];
 }
 
+/** A bridge of this domain. */
+export type DeclaredBridge = Values<typeof BRIDGE> & { readonly name: string };
+export type Binding = Values<typeof BIND> & { readonly name: string };
+
+/** With what is this domain's own. */
+export interface WholeConfig extends Config {
+  readonly agent: Values<typeof AGENT>;
+  readonly bridges: readonly DeclaredBridge[];
+  readonly bindings: readonly Binding[];
+}
+
 /** Without any file. */
 export const DEFAULTS: Config = { vif: {}, rules: [] };
 
 /** What nobody says otherwise: 1000 packets, and no checksum offload. */
-export const VIF_DEFAULTS: VifSettings = Object.fromEntries(
-  Object.entries(VIF).map(([name, one]) => [camel(name), one.default]),
-) as unknown as VifSettings;
+export const VIF_DEFAULTS = defaultsOf(VIF) as unknown as VifSettings;
 
 /** Where a value belongs: `vif.qlen`, or `rule.firewall.match.mac`. */
 export interface Place {
@@ -243,14 +250,25 @@ export const fullKey = ({ table, name, setting: key }: Place): string =>
   [table, ...(name === undefined ? [] : [name]), key].join('.');
 
 /** The configuration that these values make. They must have been checked. */
-export function configOf(values: readonly (Place & { readonly value: unknown })[]): Config {
+export function configOf(values: readonly (Place & { readonly value: unknown })[]): WholeConfig {
+  const agent: Record<string, unknown> = defaultsOf(AGENT);
   const vif: Record<string, unknown> = {};
-  const rules = new Map<string, Record<string, unknown>>();
+  const named = { rule: new Map(), bridge: new Map(), bind: new Map() };
+  const fresh = { rule: {}, bridge: defaultsOf(BRIDGE), bind: defaultsOf(BIND) };
   for (const { table, name = '', setting: key, value } of values) {
     if (table === 'vif') vif[camel(key)] = value;
-    else rules.set(name, { ...(rules.get(name) ?? { name }), [camel(key)]: value });
+    else if (table === 'agent') agent[camel(key)] = value;
+    else {
+      const kind = table as keyof typeof named;
+      named[kind].set(name, { ...(named[kind].get(name) ?? { name, ...fresh[kind] }), [camel(key)]: value });
+    }
   }
-  return { vif, rules: [...rules.values()] as unknown as Rule[] };
+  const [rules, bridges, bindings] = [named.rule, named.bridge, named.bind].map((all) => [...all.values()]);
+  return { vif, rules, agent, bridges, bindings } as unknown as WholeConfig;
+}
+
+function defaultsOf(settings: Readonly<Record<string, Setting>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(settings).map(([name, one]) => [camel(name), one.default]));
 }
 
 /** `tx_checksum` for `txChecksum`. */

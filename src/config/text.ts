@@ -76,20 +76,21 @@ const SAMPLE_HEAD = `# vifd's configuration: every setting with its default; wha
 /** Every setting with its meaning, type, unit and default: the sample file. */
 export function sampleText(): string {
   const parts = Object.entries<Table>(TABLES).map(([table, { about, named, settings }]) => {
-    const mark = named ? '# ' : '';
-    const own = Object.entries(settings).filter(([name]) => !named || !(name in TABLES.vif.settings));
-    return [...comment(about), `${mark}[${table}${named ? '.NAME' : ''}]`, ...own.flatMap(sampleLines), ''].join('\n');
+    const own = Object.entries(settings).filter(([name]) => table !== 'rule' || !(name in TABLES.vif.settings));
+    const lines = own.flatMap((one) => sampleLines(one, named !== undefined));
+    return [...comment(about), named ? `# [${table}.NAME]` : `[${table}]`, ...lines, ''].join('\n');
   });
   return `${SAMPLE_HEAD}\n${parts.join('\n')}`;
 }
 
-function sampleLines([name, { about, type, default: value, example }]: [string, Setting]): string[] {
+/** `off`: of a table that is not there. */
+function sampleLines([name, { about, type, default: value, example }]: [string, Setting], off: boolean): string[] {
   const none = value === undefined;
   return [
     '',
     ...comment(about),
     ...comment(`${capital(type.expected)}; ${none ? 'not set by default' : `default ${toml(value)}`}.`),
-    none ? `# ${assignment(name, example)}` : assignment(name, value),
+    `${none || off ? '# ' : ''}${assignment(name, none ? example : value)}`,
   ];
 }
 

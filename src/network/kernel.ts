@@ -187,9 +187,10 @@ export class Kernel implements KernelNetwork {
     );
   }
 
-  async addAddress({ ifindex, ifname }: LinkName, prefix: Prefix): Promise<void> {
+  /** `protocol`: who is to be said to have added it; undefined: vifd. */
+  async addAddress({ ifindex, ifname }: LinkName, prefix: Prefix, protocol?: number): Promise<void> {
     const op = `add ${prefix.address}/${prefix.length} to`;
-    await ignoring(this.make(op, ifname, RTM_NEWADDR, encodeAddAddress(ifindex, prefix)), 'EEXIST');
+    await ignoring(this.make(op, ifname, RTM_NEWADDR, encodeAddAddress(ifindex, prefix, protocol)), 'EEXIST');
   }
 
   async listRoutes(family: Family): Promise<SeenRoute[]> {
@@ -243,7 +244,7 @@ export class Kernel implements KernelNetwork {
   }
 
   /** Empty where the kernel runs without the family. */
-  private async listOf(what: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
+  protected async listOf(what: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
     try {
       return await this.ask(`list the ${what}`, '', type, payload, 'dump');
     } catch (error) {
@@ -252,12 +253,12 @@ export class Kernel implements KernelNetwork {
     }
   }
 
-  private make(op: string, ifname: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
+  protected make(op: string, ifname: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
     const flags = NLM_F_CREATE | NLM_F_EXCL;
     return this.route.request({ op, ifname, type, payload, expect: 'ack', flags });
   }
 
-  private ask(op: string, ifname: string, type: number, payload: Uint8Array, expect: Expect): Promise<Uint8Array[]> {
+  protected ask(op: string, ifname: string, type: number, payload: Uint8Array, expect: Expect): Promise<Uint8Array[]> {
     return this.route.request({ op, ifname, type, payload, expect });
   }
 
@@ -292,7 +293,7 @@ const describeRule = (verb: string, { from, table, priority }: SourceRule): stri
   `${verb} the rule from ${formatPrefix(from)} table ${table} priority ${priority}`;
 
 /** What is so already, or gone already. */
-async function ignoring(request: Promise<unknown>, ...codes: string[]): Promise<void> {
+export async function ignoring(request: Promise<unknown>, ...codes: string[]): Promise<void> {
   try {
     await request;
   } catch (error) {

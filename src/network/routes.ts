@@ -33,6 +33,7 @@ const FIB_RULE_HDR = 12;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
+const IFA_PROTO = 11;
 const IFA_F_NODAD = 2;
 
 const RTA_DST = 1;
@@ -74,6 +75,8 @@ export interface Route {
   readonly metric?: number | undefined;
   /** Undefined: main. */
   readonly table?: number | undefined;
+  /** Who made it; undefined: RTPROT_VIFD. */
+  readonly protocol?: number | undefined;
 }
 
 /** A packet from these addresses is looked up in this table. */
@@ -96,12 +99,13 @@ const familyOf = (af: number | undefined): Family | undefined =>
 const bytesOf = (prefix: Prefix): Uint8Array => addressBytes(prefix.address);
 
 /** RTM_NEWADDR. Without duplicate address detection: the address can be used at once, and nobody else is to have it. */
-export function encodeAddAddress(ifindex: number, prefix: Prefix): Uint8Array {
+export function encodeAddAddress(ifindex: number, prefix: Prefix, protocol = RTPROT_VIFD): Uint8Array {
   const bytes = bytesOf(prefix);
   const attributes: Attribute[] = [
     [IFA_LOCAL, bytes],
     [IFA_ADDRESS, bytes],
     ...(prefix.family === 'ipv6' ? [[IFA_FLAGS, IFA_F_NODAD] as const] : []),
+    [IFA_PROTO, Uint8Array.of(protocol)], // before Linux 5.18 passed over
   ];
   return message(IFADDRMSG, attributes, (header, view) => {
     header[0] = afOf(prefix.family);
@@ -112,7 +116,7 @@ export function encodeAddAddress(ifindex: number, prefix: Prefix): Uint8Array {
 
 /** RTM_NEWROUTE and RTM_DELROUTE. */
 export function encodeRoute(route: Route): Uint8Array {
-  const { destination, ifindex, gateway, source, metric = 0, table = RT_TABLE_MAIN } = route;
+  const { destination, ifindex, gateway, source, metric = 0, table = RT_TABLE_MAIN, protocol = RTPROT_VIFD } = route;
   const attributes: Attribute[] = [[RTA_TABLE, table]];
   // The kernel refuses bits behind the prefix.
   if (destination.length > 0)
@@ -125,7 +129,7 @@ export function encodeRoute(route: Route): Uint8Array {
     header[0] = afOf(destination.family);
     header[1] = destination.length;
     header[4] = table < 256 ? table : 0;
-    header[5] = RTPROT_VIFD;
+    header[5] = protocol;
     header[6] = destination.family === 'ipv4' && gateway === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
     header[7] = RTN_UNICAST;
   });

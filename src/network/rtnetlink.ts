@@ -12,6 +12,7 @@ import {
   parseAttributes,
 } from './attributes.js';
 import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
+import { type BridgeSettings, encodeBridgeSettings, parseBridgeSettings } from './bridge-settings.js';
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -34,10 +35,10 @@ const IFLA_CARRIER = 33;
 const IFLA_PARENT_DEV_NAME = 56;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
-const IFLA_BR_VLAN_FILTERING = 7;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
+const IFA_PROTO = 11;
 const RTEXT_FILTER_SKIP_STATS = 8;
 const IFF_UP = 1;
 const AF_INET6 = 10;
@@ -69,6 +70,8 @@ export interface Link {
   readonly lower: number;
   /** Of a bridge. */
   readonly vlanFiltering: boolean;
+  /** Undefined when it is no bridge. */
+  readonly bridge?: BridgeSettings | undefined;
   readonly alias: string;
   /** Undefined when it is no port of a bridge. */
   readonly port: PortSettings | undefined;
@@ -102,6 +105,8 @@ export interface LinkAddress {
   readonly family: number;
   readonly prefixLength: number;
   readonly bytes: Uint8Array;
+  /** Who added it; 0 where that is not known, as before Linux 5.18. */
+  readonly protocol?: number;
 }
 
 function ifinfomsg(ifindex: number, flags: number, change: number): Uint8Array {
@@ -143,6 +148,21 @@ export function encodeSetLink(ifindex: number, change: LinkChange): Uint8Array {
 export const encodeSetPort = (ifindex: number, port: PortSettings): Uint8Array =>
   join(ifinfomsg(ifindex, 0, 0), encodeAttributes([[IFLA_LINKINFO, encodePortSettings(port)]]));
 
+/** RTM_NEWLINK with NLM_F_CREATE, for a bridge that is not there; its address is its own where none is given. */
+export const encodeNewBridge = (ifname: string, settings: BridgeSettings, address: string | undefined): Uint8Array =>
+  join(
+    ifinfomsg(0, 0, 0),
+    encodeAttributes([
+      [IFLA_IFNAME, ifname],
+      ...(address === undefined ? [] : [[IFLA_ADDRESS, macBytes(address)] as const]),
+      [IFLA_LINKINFO, encodeBridgeSettings(settings)],
+    ]),
+  );
+
+/** RTM_NEWLINK for a bridge that is there. */
+export const encodeSetBridge = (ifindex: number, settings: BridgeSettings): Uint8Array =>
+  join(ifinfomsg(ifindex, 0, 0), encodeAttributes([[IFLA_LINKINFO, encodeBridgeSettings(settings)]]));
+
 /** The payload of an RTM_NEWLINK; undefined when it is too short to be one. */
 export function parseLink(payload: Uint8Array): Link | undefined {
   if (payload.length < IFINFOMSG) return undefined;
@@ -152,6 +172,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   const linkInfo = attributes.get(IFLA_LINKINFO);
   const info = parseAttributes(linkInfo ?? NONE);
   const kind = attributeString(info, IFLA_INFO_KIND) ?? '';
+  const bridge = kind === 'bridge' ? parseBridgeSettings(parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE)) : undefined;
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
@@ -164,8 +185,8 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     kind,
     lower: attributeU32(attributes, IFLA_LINK) ?? 0,
     alias: attributeString(attributes, IFLA_IFALIAS) ?? '',
-    vlanFiltering:
-      kind === 'bridge' && parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE).get(IFLA_BR_VLAN_FILTERING)?.[0] === 1,
+    vlanFiltering: bridge?.vlanFiltering ?? false,
+    bridge,
     port: parsePortSettings(info),
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',
     addrGenMode: parseAddrGenMode(attributes),
@@ -193,6 +214,7 @@ export function parseAddress(payload: Uint8Array): LinkAddress | undefined {
     prefixLength: payload[1] ?? 0,
     ifindex: view.getUint32(4, LITTLE_ENDIAN),
     bytes: bytes.slice(),
+    protocol: attributes.get(IFA_PROTO)?.[0] ?? 0,
   };
 }
 

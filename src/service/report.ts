@@ -8,7 +8,8 @@ import type { Notify } from './notify.js';
 
 /** A session that has done its first scan. */
 export interface Working {
-  counts(): Record<Phase, number>;
+  /** Undefined: vifs are not its matter. */
+  counts(): Record<Phase, number> | undefined;
   /** One round trip each to xenstore and to the kernel. Rejects when one of them does not answer. */
   prove(): Promise<unknown>;
 }
@@ -89,7 +90,11 @@ export class ServiceReport {
 }
 
 /** `3 vifs connected, 1 failed`. */
-export function describe({ connected, failed, waiting, leaving, new: fresh }: Record<Phase, number>): string {
+export function describe(counts: Record<Phase, number> | undefined): string {
+  return counts === undefined ? 'observing; vifs are attached by others' : describeCounts(counts);
+}
+
+function describeCounts({ connected, failed, waiting, leaving, new: fresh }: Record<Phase, number>): string {
   const others = [
     [failed, 'failed'],
     [waiting + fresh, 'waiting'],

@@ -90,6 +90,7 @@ test('has every file in its place, and nothing where others have theirs', () => 
       '- /usr/share/fish/vendor_completions.d/vifd.fish',
       '- /usr/share/doc/vifd/examples/vifd.toml',
       '- /usr/share/doc/vifd/examples/vifd.openrc',
+      '- /usr/share/doc/vifd/examples/vifd-bindings.conf',
       '- /usr/share/doc/vifd/examples/80-vifd-hotplug.rules',
     ]),
   );

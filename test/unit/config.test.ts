@@ -113,6 +113,23 @@ describe('a fault names file, line, key, value and what was expected', () => {
       'f:2: rule.a.match.ip is "10.0.0.0/33"; expected an address or prefix, or an array of such',
     ],
     ['[rule.a]\nqlens = 1', `f:2: rule.a.qlens is 1; expected ${known('key', 'rule.a.qlen')}`],
+    ['[bridge.br0]', 'f:1: bridge.br0 is a table; expected a table with a setting in it, such as stp = false'],
+    [
+      '[bridge.abcdefghijklmnop]\nstp = true',
+      'f:1: bridge.abcdefghijklmnop is a table; expected a name for a bridge: at most 15 letters, digits, "_" and "-", the first a letter',
+    ],
+    [
+      '[bind.a]\nroutes = "10.0.0.0/8 over 10.0.0.1"',
+      'f:2: bind.a.routes is "10.0.0.0/8 over 10.0.0.1"; expected a route, as "10.0.0.0/8 via 192.168.1.1 metric 5" or "default via fe80::1", or an array of such',
+    ],
+    [
+      '[bind.a]\nrun = [["rm", "-rf"]]',
+      'f:2: bind.a.run is an array; expected an array of commands, each an array of words that begins with an absolute path',
+    ],
+    [
+      '[bind.a]\nprobe = "nas"',
+      'f:2: bind.a.probe is "nas"; expected an address to ping, or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
+    ],
     ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name'],
     ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML, with text in quotes'],
     [
@@ -170,7 +187,7 @@ describe('files', () => {
     await write('vifd.d/.30-hidden.toml', 'qlen');
     await write('vifd.d/30-c.toml.bak', 'qlen');
     const { config, files, text } = await load();
-    expect(config).toEqual({ vif: { qlen: 3, txChecksum: 'keep' }, rules: [] });
+    expect(config).toMatchObject({ vif: { qlen: 3, txChecksum: 'keep' }, rules: [] });
     expect(files).toEqual([main, early, late]);
     expect(text).toContain(`qlen = 3  # packets; ${late}:2\n`);
     expect(text).toContain(`tx_checksum = "keep"  # ${main}:3\n`);
@@ -188,6 +205,28 @@ describe('files', () => {
     expect(text).toContain(
       `[rule.b]\nmatch.mac = "00:*"  # ${main}:2\nqlen = 2  # packets; ${late}:4\n\n[rule.a]\nmatch.devid = [1,2]  # ${main}:5\n`,
     );
+  });
+
+  test('bridges and bindings, with the defaults of what no file gives', async () => {
+    await write('vifd.toml', '[bridge.br_lan]\nports = "eth0"\n[bind.a]\nwhen.bridge = "br_lan"\nunits = "x.mount"\n');
+    await write('vifd.d/a.toml', 'agent.mode = "observe"\n[bridge.br_lan]\nrollback = 0\n');
+    const { config } = await load();
+    expect(config.agent).toEqual({ mode: 'observe' });
+    expect(config.bridges).toEqual([expect.objectContaining({ name: 'br_lan', ports: 'eth0', rollback: 0 })]);
+    expect(config.bindings).toEqual([
+      expect.objectContaining({ name: 'a', whenBridge: 'br_lan', probeEvery: 5, probeTries: 30, keep: false }),
+    ]);
+  });
+
+  test.each([
+    ['addresses = "10.0.0.1/8"', 'bind.a is a table with neither of them; expected when.interface or when.bridge'],
+    [
+      'when.interface = "*"\nwhen.bridge = "b"',
+      'bind.a is a table with both of them; expected when.interface or when.bridge',
+    ],
+  ])('a binding to nothing, or to two things: %j', async (text, fault) => {
+    const main = await write('vifd.toml', `\n[bind.a]\n${text}\n`);
+    await expect(load()).rejects.toThrow(`${main}:3: ${fault}`);
   });
 
   test('drop-ins alone', async () => {
@@ -254,6 +293,9 @@ describe('the sample file', () => {
     expect(configOf(values)).toEqual({
       vif: { qlen: 1000, txChecksum: 'off', guard: 'auto', allowDhcp: false, allowRouter: false },
       rules: [],
+      agent: { mode: 'attach' },
+      bridges: [],
+      bindings: [],
     });
   });
 

@@ -231,6 +231,22 @@ describe.skipIf(systemd !== undefined)(systemd ?? 'the systemd unit', () => {
     expect(status, stdout.split('\n').slice(-3).join('\n') + stderr).toBe(0);
     expect(analyze('security', '--offline=true', '--threshold=10', file).status).not.toBe(0); // the threshold counts
   });
+
+  test('with the drop-in for bindings it is valid, lets vifd ping, connect, forward and start units, and no more', () => {
+    const directory = scratch();
+    const unit = readFileSync('scripts/service/vifd.service', 'utf8').replace(/\/usr\/bin\/vifd .*/g, '/bin/true');
+    const file = join(directory, 'vifd.service');
+    writeFileSync(file, `${unit.split('[Install]')[0]}${readFileSync('scripts/service/vifd-bindings.conf', 'utf8')}`);
+    const verified = analyze('verify', '--man=no', file);
+    expect(verified.stderr.split('\n').filter((line) => line.includes('vifd.service'))).toEqual([]);
+    const { stdout } = analyze('security', '--offline=true', '--json=short', file);
+    const isSet = (name: string) =>
+      (JSON.parse(stdout) as { json_field: string; set: boolean }[]).find((one) => one.json_field === name)?.set;
+    const granted = ['UserOrDynamicUser', 'ProtectKernelTunables', 'RestrictAddressFamilies_AF_INET_INET6'];
+    expect(granted.map(isSet)).toEqual([false, false, false]);
+    const kept = ['NoNewPrivileges', 'ProtectKernelModules', 'CapabilityBoundingSet_CAP_SYS_ADMIN', 'ProtectSystem'];
+    expect(kept.map(isSet)).toEqual([true, true, true, true]);
+  });
 });
 
 const shellcheck = has('shellcheck') ? undefined : 'skipped: shellcheck is not installed';
@@ -254,6 +270,22 @@ describe('whether an init script has something to do', () => {
       { 'dev/xen/xenbus': '', 'proc/xen/capabilities': 'control_d\n' },
       { VIFD_IN_DOM0: 'yes' },
       true,
+    ],
+    [
+      'dom0, where vifd observes',
+      {
+        'dev/xen/xenbus': '',
+        'proc/xen/capabilities': 'control_d\n',
+        'etc/xen/vifd.d/a.toml': '[agent]\n mode = "observe"\n',
+      },
+      {},
+      true,
+    ],
+    [
+      'dom0, where it does not',
+      { 'dev/xen/xenbus': '', 'proc/xen/capabilities': 'control_d\n', 'etc/xen/vifd.toml': '# mode = "observe"\n' },
+      {},
+      false,
     ],
   ])('%s', (_, files, env, wanted) => {
     const root = scratch();

@@ -1,0 +1,118 @@
+/**
+ * Keeps what is bound to interfaces as long as they are there.
+ *
+ * INVARIANTS
+ * - Each appearance of an interface starts a binding's commands at most once; what follows its end waits for their end.
+ * - Addresses and routes come before the probe, and are repaired at each look.
+ * - When vifd ends it ends what it has started, and leaves addresses and routes.
+ */
+import type { Logger } from 'pino';
+import type { Binding } from '../config/schema.js';
+import { applySteps, observe } from '../declared/apply.js';
+import { Said } from '../declared/said.js';
+import { describeStep, type Step } from '../declared/step.js';
+import { hasCode, VifdError } from '../errors.js';
+import type { HostKernel } from '../network/host-kernel.js';
+import { ensureSysctl } from '../network/sysctl.js';
+import { onAppeared, onGone, subjectOf } from './actions.js';
+import { type Items, planBindings } from './plan.js';
+import { type Appearance, appearances, forwardedFamilies } from './wanted.js';
+
+interface Present {
+  readonly appearance: Appearance;
+  readonly ending: AbortController;
+}
+
+const FORWARDING = { ipv4: 'net.ipv4.ip_forward', ipv6: 'net.ipv6.conf.all.forwarding' } as const;
+
+export class Bindings {
+  private readonly present = new Map<string, Present>();
+  /** What is under way, by binding and interface's name: one thing after the other. */
+  private readonly work = new Map<string, Promise<void>>();
+  private readonly ending = new AbortController();
+  private readonly said: Said;
+  private owned: Items = new Map();
+  constructor(
+    private readonly kernel: HostKernel,
+    private readonly log: Logger,
+  ) {
+    this.said = new Said(log);
+  }
+
+  /** Puts right what is to be put right, and starts what is to be started. Rejects with NetlinkError. */
+  async look(bindings: readonly Binding[]): Promise<void> {
+    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return;
+    const seen = await observe(this.kernel);
+    const now = bindings.flatMap((binding) => appearances(binding, seen));
+    const { steps, warnings, owned } = planBindings(bindings, now, seen, this.owned);
+    this.owned = owned;
+    for (const name of new Set([...bindings.map((one) => one.name), ...steps.keys()])) {
+      const binding = now.find((one) => one.binding.name === name)?.binding;
+      const faults = [
+        ...(await this.apply(name, steps.get(name) ?? [])),
+        ...(binding ? await this.forward(binding) : []),
+      ];
+      this.said.warn(`[bind.${name}]`, [...(warnings.get(name) ?? []), ...faults]);
+    }
+    this.follow(now, bindings);
+  }
+
+  async stop(): Promise<void> {
+    this.ending.abort();
+    for (const { ending } of this.present.values()) ending.abort();
+    await Promise.all(this.work.values());
+  }
+
+  private async apply(name: string, steps: readonly Step[]): Promise<string[]> {
+    const done: Step[] = [];
+    try {
+      await applySteps(steps, this.kernel, (step) => done.push(step));
+      return [];
+    } catch (error) {
+      if (hasCode(error, 'ENODEV', 'ENETDOWN')) return []; // it went meanwhile; an event follows
+      return [wordsOf(error)];
+    } finally {
+      if (done.length > 0) this.log.info(`[bind.${name}]: ${done.map(describeStep).join(', ')}`);
+    }
+  }
+
+  private async forward(binding: Binding): Promise<string[]> {
+    const faults: string[] = [];
+    for (const name of forwardedFamilies(binding).map((family) => FORWARDING[family]))
+      await ensureSysctl(name, '1').then(
+        (changed) => changed && this.log.info(`${subjectOf(binding)}: ${name} = 1`),
+        (error) => faults.push(wordsOf(error)),
+      );
+    return faults;
+  }
+
+  /** What has appeared and what has gone since the last look. A binding that is configured no more has not gone. */
+  private follow(now: readonly Appearance[], bindings: readonly Binding[]): void {
+    const keys = new Set(now.map(({ key }) => key));
+    for (const [key, { appearance, ending }] of this.present) {
+      if (keys.has(key)) continue;
+      this.present.delete(key);
+      ending.abort();
+      const binding = bindings.find(({ name }) => name === appearance.binding.name);
+      if (binding !== undefined)
+        this.enqueue(appearance, () => onGone({ ...appearance, binding }, this.log, this.ending.signal));
+    }
+    for (const appearance of now) {
+      if (this.present.has(appearance.key) || this.ending.signal.aborted) continue;
+      const ending = new AbortController();
+      this.present.set(appearance.key, { appearance, ending });
+      this.enqueue(appearance, () => onAppeared(appearance, this.log, ending.signal));
+    }
+  }
+
+  private enqueue({ binding, ifname }: Appearance, task: () => Promise<void>): void {
+    const place = `${binding.name} ${ifname}`;
+    const done: Promise<void> = (this.work.get(place) ?? Promise.resolve()).then(task).finally(() => {
+      if (this.work.get(place) === done) this.work.delete(place);
+    });
+    this.work.set(place, done);
+  }
+}
+
+const wordsOf = (error: unknown): string =>
+  error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`;

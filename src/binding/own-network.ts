@@ -1,0 +1,71 @@
+/**
+ * This domain's own network: the declared bridges and what is bound to interfaces. Events, the periodic look and a reload all
+ * end in the same look at everything.
+ */
+import type { Logger } from 'pino';
+import type { WholeConfig } from '../config/schema.js';
+import { DeclaredBridges } from '../declared/bridges.js';
+import { Said } from '../declared/said.js';
+import type { HostKernel } from '../network/host-kernel.js';
+import { KeyedLoop } from '../vif/keyed-loop.js';
+import { Bindings } from './bindings.js';
+
+export interface OwnNetworkIo {
+  readonly kernel: HostKernel;
+  readonly log: Logger;
+  /** In force now. */
+  readonly config: WholeConfig;
+}
+
+/** An address that is gone makes no link event. */
+const LOOK_EVERY_MS = 20_000;
+/** Link events come in bursts. */
+const SETTLE_MS = 50;
+
+export class OwnNetwork {
+  private readonly bridges: DeclaredBridges;
+  private readonly bindings: Bindings;
+  private readonly said: Said;
+  private readonly loop = new KeyedLoop<'all'>(() => this.run());
+  private timer: NodeJS.Timeout | undefined;
+  constructor(private readonly io: OwnNetworkIo) {
+    this.bridges = new DeclaredBridges(io.kernel, io.log);
+    this.bindings = new Bindings(io.kernel, io.log);
+    this.said = new Said(io.log);
+  }
+
+  /** Resolves after the first look; commands and probes go on. Never rejects. */
+  start(): Promise<void> {
+    this.timer = setInterval(() => void this.loop.kick('all'), LOOK_EVERY_MS);
+    return this.loop.kick('all');
+  }
+
+  /** Some interface appeared, changed or went. */
+  onLink(): void {
+    this.loop.kickLater('all', SETTLE_MS);
+  }
+
+  onReload(): void {
+    this.bridges.retry();
+    void this.loop.kick('all');
+  }
+
+  /** Leaves everything but a card whose gateway has not answered yet. */
+  async stop(): Promise<void> {
+    clearInterval(this.timer);
+    await Promise.all([this.bridges.stop(), this.bindings.stop()]);
+    await this.loop.stop();
+  }
+
+  private async run(): Promise<number> {
+    const { bridges, bindings } = this.io.config;
+    try {
+      if (bridges.length > 0) await this.bridges.look(bridges);
+      await this.bindings.look(bindings);
+      this.said.warn('[bind]', []);
+    } catch (error) {
+      this.said.warn('[bind]', [(error as Error).message]);
+    }
+    return 0;
+  }
+}

@@ -1,0 +1,333 @@
+/** `vifd run` with declared bridges and bindings: real interfaces, peers in namespaces of their own, commands that are run. */
+
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execaSync } from 'execa';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
+import { vethLinks } from '../../src/simulator/links.js';
+import { addVif, clearLinks, ip, showAddresses, showLink } from '../netns/namespace.js';
+import { addPeer, removePeers } from '../netns/peer.js';
+import { AgentProcess, eventually } from './agent-process.js';
+
+let dir: string;
+let agent: AgentProcess | undefined;
+
+beforeEach(() => {
+  clearLinks();
+  dir = mkdtempSync(join(tmpdir(), 'vifd-bind-'));
+});
+afterEach(async () => {
+  const ended = await agent?.kill('SIGTERM');
+  if (agent !== undefined && !agent.killed) expect(ended).toEqual({ code: 0, signal: null });
+  expect(agent?.stderr ?? '').toBe('');
+  agent = undefined;
+  removePeers();
+  rmSync(dir, { recursive: true });
+});
+
+const config = () => join(dir, 'vifd.toml');
+
+/** Without xenstore: there is none at that path. */
+async function observe(text: string): Promise<AgentProcess> {
+  writeFileSync(config(), `[agent]\nmode = "observe"\n${text}`);
+  agent = await AgentProcess.ready(join(dir, 'no-xenstore'), '--config', config());
+  return agent;
+}
+
+/** A program that writes down how it was called. */
+function program(name: string, text = ''): string {
+  const file = join(dir, name);
+  writeFileSync(file, `#!/bin/sh\necho "${name} $* $VIFD_BIND $VIFD_EVENT $VIFD_INTERFACE" >>${dir}/called\n${text}\n`);
+  chmodSync(file, 0o755);
+  return file;
+}
+const called = () =>
+  existsSync(join(dir, 'called')) ? readFileSync(join(dir, 'called'), 'utf8').trim().split('\n') : [];
+const routes = () =>
+  (JSON.parse(ip('-j', 'route', 'show')) as { dst: string; gateway?: string; dev: string; metric?: number }[])
+    .filter(({ gateway }) => gateway !== undefined)
+    .map(({ dst, gateway, dev, metric }) => `${dst} via ${gateway} dev ${dev} metric ${metric ?? 0}`);
+const global = (ifname: string) => showAddresses(ifname).filter((address) => !address.startsWith('fe80'));
+const said = (level: string) => agent?.log.filter((line) => line.level === level).map(({ msg }) => msg) ?? [];
+
+/** The firewall's vif in dom0, with the firewall behind it. */
+function startFirewall(ifname = 'vif7.0') {
+  const peer = addPeer(ifname, '192.0.2.1/24');
+  ip('link', 'set', ifname, 'master', 'xenbr0');
+  return peer;
+}
+
+describe('the dom0 service of seed 000', () => {
+  const stanza = (plug: string, unplug: string) => `
+[bind.storage]
+when.bridge = "xenbr0"
+addresses = ["192.0.2.10/24", "2001:db8::10/64"]
+gateway = "192.0.2.1"
+metric = 10
+routes = "10.0.0.0/8 via 192.0.2.1"
+probe = "192.0.2.1"
+probe_every = 1
+run = [["${plug}", "nfs", "a b"]]
+units = "srv-nfs.mount"
+gone.run = [["${unplug}"]]
+`;
+
+  test('address, route, storage when the firewall answers, again for its next start, nothing without it', async () => {
+    ip('link', 'add', 'xenbr0', 'type', 'bridge');
+    program('systemctl');
+    const path = process.env.PATH;
+    process.env.PATH = `${dir}:${path}`;
+    await observe(stanza(program('plug', 'echo plugged; echo to stderr >&2'), program('unplug')));
+    process.env.PATH = path;
+    expect(global('xenbr0')).toEqual([]);
+    startFirewall();
+    await eventually(() => called().length === 2);
+    expect(called()).toEqual([
+      'plug nfs a b storage appeared xenbr0',
+      'systemctl start -- srv-nfs.mount storage appeared xenbr0',
+    ]);
+    expect(global('xenbr0')).toEqual(['192.0.2.10/24', '2001:db8::10/64']);
+    expect(routes()).toEqual([
+      'default via 192.0.2.1 dev xenbr0 metric 10',
+      '10.0.0.0/8 via 192.0.2.1 dev xenbr0 metric 0',
+    ]);
+    expect(said('info')).toContain('[bind.storage]: plug: plugged');
+    expect(said('info')).toContain('[bind.storage]: plug: to stderr');
+    // A port more is no new appearance.
+    addVif('vif8.0', 'g8');
+    ip('link', 'set', 'vif8.0', 'master', 'xenbr0');
+    // Nor is what another program does: it is put right.
+    ip('addr', 'flush', 'dev', 'xenbr0', 'scope', 'global');
+    ip('link', 'set', 'xenbr0', 'down');
+    await eventually(() => global('xenbr0').length === 2 && routes().length === 2);
+    expect(called()).toHaveLength(2);
+    ip('link', 'del', 'vif8.0');
+    ip('link', 'del', 'vif7.0');
+    await eventually(() => called().length === 3);
+    expect(called()[2]).toBe('unplug  storage gone xenbr0');
+    await eventually(() => global('xenbr0').length === 0 && routes().length === 0);
+    startFirewall('vif9.0');
+    await eventually(() => called().length === 5);
+    expect(called()[3]).toBe('plug nfs a b storage appeared xenbr0');
+  });
+
+  test('a second vifd changes nothing but starts the commands again; what it finds left behind it removes', async () => {
+    ip('link', 'add', 'xenbr0', 'type', 'bridge');
+    ip('link', 'add', 'mgmt0', 'type', 'bridge');
+    startFirewall();
+    const text = `[bind.a]\nwhen.bridge = "xenbr0"\non = "mgmt0"\naddresses = "192.0.2.10/24"\nroutes = "10.0.0.0/8 via 192.0.2.1"\nrun = [["${program('plug')}"]]\n`;
+    await observe(text);
+    ip('addr', 'add', '192.0.2.77/24', 'dev', 'mgmt0');
+    await eventually(() => called().length === 1);
+    await agent?.kill('SIGKILL');
+    expect(global('mgmt0')).toEqual(['192.0.2.10/24', '192.0.2.77/24']);
+    await observe(text);
+    await eventually(() => called().length === 2);
+    expect(said('info').filter((msg) => msg.includes('on mgmt0'))).toEqual([]);
+    await agent?.kill('SIGKILL');
+    ip('link', 'del', 'vif7.0');
+    await observe(text);
+    expect(routes()).toEqual([]);
+    expect(global('mgmt0')).toEqual(['192.0.2.77/24']);
+  });
+});
+
+describe('an interface', () => {
+  test('that appears: what is on another one comes and goes with it, or stays', async () => {
+    for (const name of ['br1', 'br2']) ip('link', 'add', name, 'type', 'bridge');
+    await observe(
+      ['1', '2']
+        .map(
+          (n) =>
+            `[bind.b${n}]\nwhen.interface = "vif0.*"\non = "br${n}"\naddresses = "10.0.${n}.1/24"\nkeep = ${n === '2'}\n`,
+        )
+        .join(''),
+    );
+    addVif('vif0.0');
+    await eventually(() => global('br1').length === 1 && global('br2').length === 1);
+    addVif('vif0.1');
+    ip('link', 'del', 'vif0.0');
+    await agent?.saw(({ msg }) => msg.includes('10.0.1.1/24 on br1'));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect([global('br1'), global('br2')]).toEqual([['10.0.1.1/24'], ['10.0.2.1/24']]);
+    ip('link', 'del', 'vif0.1');
+    await eventually(() => global('br1').length === 0);
+    expect(global('br2')).toEqual(['10.0.2.1/24']);
+  });
+
+  test('gets its addresses itself and is taken up: the link to Domain-N as dom0 sees it', async () => {
+    await observe(
+      '[bind.uplink]\nwhen.interface = "eth0"\naddresses = "192.0.2.4/24"\ngateway = "192.0.2.1"\nprobe = "192.0.2.1"\n',
+    );
+    addPeer('eth0', '192.0.2.1/24');
+    ip('link', 'set', 'eth0', 'down');
+    await agent?.saw(({ msg }) => msg.startsWith('[bind.uplink]: 192.0.2.1 answers'), 15_000);
+    expect(showLink('eth0')?.flags).toContain('UP');
+    expect(routes()).toEqual(['default via 192.0.2.1 dev eth0 metric 0']);
+  });
+
+  test('that is a port of a bridge gets none', async () => {
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    addVif('vif5.0');
+    ip('link', 'set', 'vif5.0', 'master', 'br1');
+    await observe('[bind.a]\nwhen.interface = "vif5.0"\naddresses = "192.0.2.4/24"\n');
+    expect(said('warn')).toEqual(['[bind.a]: vif5.0 is a port of br1, where addresses have no effect; set on = "br1"']);
+    expect(global('vif5.0')).toEqual([]);
+  });
+
+  test('waits for the one that gets the addresses', async () => {
+    addVif('vif5.0');
+    await observe('[bind.a]\nwhen.interface = "vif5.0"\non = "br1"\naddresses = "192.0.2.4/24"\n');
+    expect(said('warn')).toEqual(['[bind.a]: br1 is not there; it gets its addresses and routes when it appears']);
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    await eventually(() => global('br1').length === 1);
+  });
+});
+
+describe('the probe', () => {
+  test('by TCP, until it answers', async () => {
+    const server = createServer();
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    await observe(
+      `[bind.a]\nwhen.interface = "br1"\naddresses = "192.0.2.4/24"\nprobe = "tcp 192.0.2.4:2049"\nprobe_every = 1\nrun = [["${program('go')}"]]\n`,
+    );
+    await agent?.saw(({ msg }) => msg === '[bind.a]: waiting for tcp 192.0.2.4:2049 (TCP: ECONNREFUSED)');
+    server.listen(2049, '192.0.2.4');
+    onTestFinished(() => void server.close());
+    await agent?.saw(({ msg }) => /^\[bind\.a\]: tcp 192\.0\.2\.4:2049 answers after [2-9] tries$/.test(msg));
+    await eventually(() => called().length === 1);
+  });
+
+  test('without an answer nothing is started, and the log says why', async () => {
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    const file = program('go');
+    await observe(
+      `[bind.a]\nwhen.interface = "br1"\naddresses = "192.0.2.4/24"\nprobe = "192.0.2.9"\nprobe_every = 1\nprobe_tries = 2\nrun = [["${file}"]]\n`,
+    );
+    const { msg } = (await agent?.saw(({ level }) => level === 'warn', 12_000)) ?? { msg: '' };
+    expect(msg).toBe(
+      '[bind.a]: 192.0.2.9 has not answered 2 times, every 1 s (no answer to ping); nothing is started until br1 appears anew or vifd is restarted',
+    );
+    expect(called()).toEqual([]);
+  });
+
+  test('without ping', async () => {
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    const path = process.env.PATH;
+    for (const name of ['ip', 'sh']) execaSync('ln', ['-s', execaSync('which', [name]).stdout, join(dir, name)]);
+    process.env.PATH = dir;
+    await observe('[bind.a]\nwhen.interface = "br1"\nprobe = "192.0.2.9"\n');
+    process.env.PATH = path;
+    await agent?.saw(
+      ({ msg }) =>
+        msg ===
+        '[bind.a]: waiting for 192.0.2.9 (ping is not there; install iputils-ping, or have probe = "tcp ADDRESS:PORT")',
+    );
+  });
+});
+
+describe('commands', () => {
+  test('that fail, that are not there, that take too long with all they have started; the next is run even so', async () => {
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    const bad = program('bad', 'exit 3');
+    const slow = program('slow', `sleep 1234 & echo $! >${dir}/child; trap "" TERM; sleep 1235; sleep 1236`);
+    const last = program('last');
+    await observe(
+      `[bind.a]\nwhen.interface = "br1"\ntime_limit = 1\nrun = [["${bad}"], ["/no/such", "x"], ["${slow}"], ["${last}"]]\n`,
+    );
+    await eventually(() => called().length === 3, 10_000);
+    expect(said('error')).toEqual([
+      `[bind.a]: ${bad} failed (exit code 3)`,
+      '[bind.a]: /no/such x cannot be run (ENOENT)',
+      `[bind.a]: ${slow} did not end within 1 s and was ended`,
+    ]);
+    const child = readFileSync(join(dir, 'child'), 'utf8').trim();
+    await eventually(() => !existsSync(`/proc/${child}`));
+  });
+
+  test('are ended with vifd, which does not wait for them', async () => {
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    await observe(
+      `[bind.a]\nwhen.interface = "br1"\nrun = [["${program('slow', `echo $$ >${dir}/child; exec sleep 1237`)}"]]\n`,
+    );
+    await eventually(() => existsSync(join(dir, 'child')));
+    const startedAt = performance.now();
+    await agent?.kill('SIGTERM');
+    expect(performance.now() - startedAt).toBeLessThan(2_500);
+    expect(existsSync(`/proc/${readFileSync(join(dir, 'child'), 'utf8').trim()}`)).toBe(false);
+  });
+});
+
+test('a reload: what is asked for no more goes, what is new comes, and no command is run again', async () => {
+  ip('link', 'add', 'br1', 'type', 'bridge');
+  const text = (address: string) =>
+    `[bind.a]\nwhen.interface = "br1"\naddresses = "${address}"\nrun = [["${program('go')}"]]\n`;
+  await observe(text('192.0.2.4/24'));
+  ip('addr', 'add', '198.51.100.1/24', 'dev', 'br1');
+  await eventually(() => called().length === 1);
+  writeFileSync(config(), `[agent]\nmode = "observe"\n${text('192.0.2.5/24')}`);
+  process.kill(agent?.pid ?? 0, 'SIGHUP');
+  await eventually(() => global('br1').includes('192.0.2.5/24'));
+  expect(global('br1').sort()).toEqual(['192.0.2.5/24', '198.51.100.1/24']);
+  expect(called()).toHaveLength(1);
+});
+
+test('declared bridges are there when it is ready, and a card that appears joins', async () => {
+  await observe('[bridge.br_lan]\nports = "eth7"\naddresses = "192.0.2.4/24"\n');
+  expect(global('br_lan')).toEqual(['192.0.2.4/24']);
+  addPeer('eth7');
+  await eventually(() => showLink('eth7')?.master === 'br_lan');
+  expect(said('info').find((msg) => msg.startsWith('ready'))).toBe(
+    'ready, observing: 1 declared bridges, 0 bindings; vifs are attached by others',
+  );
+});
+
+/** Domain-N's side of seed 002: dom0's vif is a port of a bridge of its own, packets are forwarded to the card's network. */
+describe('the link to dom0 of seed 002', () => {
+  const CONFIG = `
+[bridge.br_lan]
+ports = "eth7"
+addresses = "192.0.2.4/24"
+gateway = "192.0.2.1"
+
+[bridge.br_dom0]
+stp = false
+
+[bind.dom0]
+when.interface = "vif0.0"
+on = "br_dom0"
+addresses = "10.0.0.1/24"
+forwarding = true
+`;
+  test('dom0 reaches the router, through Domain-N', async () => {
+    const router = addPeer('eth7', '192.0.2.1/24');
+    router.ip('route', 'add', '10.0.0.0/24', 'via', '192.0.2.4');
+    execaSync('sysctl', ['-w', 'net.ipv4.ip_forward=0']);
+    await observe(CONFIG);
+    const dom0 = addPeer('vif0.0', '10.0.0.2/24');
+    dom0.ip('route', 'add', 'default', 'via', '10.0.0.1');
+    ip('link', 'set', 'vif0.0', 'master', 'br_dom0'); // what vifd does where it attaches
+    await eventually(() => global('br_dom0').length === 1);
+    await agent?.saw(({ msg }) => msg === '[bind.dom0]: net.ipv4.ip_forward = 1');
+    await eventually(() => dom0.ping('192.0.2.1'), 10_000);
+  });
+
+  test('with vifd attaching: the bridges are there before the vifs, and a link that vifd makes is bound', async () => {
+    addPeer('eth7');
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    await host.createGuest(5, [{ bridge: 'br_dom0' }]);
+    writeFileSync(config(), CONFIG.replace('vif0.0', 'vif5.0'));
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(async () => (await host.backendNode(5, 0, 'hotplug-status')) === 'connected');
+    expect(said('error')).toEqual([]);
+    expect(showLink('vif5.0')?.master).toBe('br_dom0');
+    await eventually(() => global('br_dom0').length === 1);
+    await agent.kill('SIGTERM');
+    expect([global('br_dom0'), global('br_lan')]).toEqual([['10.0.0.1/24'], ['192.0.2.4/24']]);
+    expect(showLink('eth7')?.master).toBe('br_lan');
+  });
+});
