@@ -173,3 +173,59 @@ export function routedScenario(lab: () => Lab): void {
     await unconfigure(lab());
   }, 300_000);
 }
+
+const OBSERVE = `
+[agent]
+mode = "observe"
+[bridge.xenbr0]
+stp = false
+forward_delay = 0
+[bind.firewall]
+when.bridge = "xenbr0"
+addresses = "10.79.0.2/24"
+gateway = "10.79.0.1"
+probe = "10.79.0.1"
+probe_every = 1
+probe_tries = 600
+run = [["/bin/sh", "-c", "ip route show default >/run/plugged"]]
+gone.run = [["/bin/rm", "/run/plugged"]]
+`;
+
+/** The first of the five systems of README: dom0's only way out is a guest. */
+export function observeScenario(lab: () => Lab): void {
+  test('a binding in dom0: address and default route with the vif of the firewall, storage once that answers', async () => {
+    await lab().must('modprobe -a xen-netback bridge');
+    await lab().putFile('/etc/xen/observe.toml', OBSERVE);
+    await lab().must(
+      'setsid vifd run -c /etc/xen/observe.toml --log-format json >/run/observe.log 2>&1 </dev/null & echo $! >/run/observe.pid',
+    );
+    const log = async () => (await lab().dom0('cat /run/observe.log')).out;
+    await lab().until('ready', async () => (await log()).includes('ready, observing'), 30_000);
+    const plugged = async () => (await lab().dom0('cat /run/plugged')).out;
+    const dom0 = () => lab().must('ip -4 address show dev xenbr0; ip route show default');
+    expect(await dom0()).not.toContain('10.79.0');
+    await createClient(lab(), {
+      name: 'firewall',
+      number: 0x61,
+      bridge: 'xenbr0',
+      words: 'script=vif-vifd',
+      address: '10.79.0.1/24',
+      reach: ['10.79.0.1>10.79.0.2'],
+    });
+    await untilReaches(lab(), 'firewall', '10.79.0.1>10.79.0.2', 90_000);
+    await lab().until('what is to run once the gateway answers', async () => (await plugged()) !== '', 60_000);
+    expect(await plugged()).toContain('default via 10.79.0.1 dev xenbr0');
+    await lab().must('ip address del 10.79.0.2/24 dev xenbr0');
+    await lab().until(
+      'what drifted is repaired',
+      async () => (await dom0()).includes('10.79.0.2/24') && (await dom0()).includes('default'),
+      40_000,
+    );
+    await xl(lab(), 'destroy firewall');
+    await lab().until('nothing of it is left', async () => !(await dom0()).includes('10.79'), 30_000);
+    await lab().until('what is to run then', async () => (await plugged()) === '', 30_000);
+    expect((await lab().dom0('xl domid firewall')).code).not.toBe(0);
+    await lab().must('kill $(cat /run/observe.pid); sleep 1; ip link del xenbr0');
+    expect((await log()).split('\n').filter((line) => line.includes('"level":"error"'))).toEqual([]);
+  }, 300_000);
+}

@@ -4,7 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
-import { guardScenario, routedScenario, vlanScenario } from './mode-scenarios.js';
+import { guardScenario, observeScenario, routedScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -45,6 +45,7 @@ describe.concurrent('lane 1', () => {
     operatorScenario(lab);
     reloadScenario(lab);
     dom0ScriptScenarios(lab);
+    observeScenario(lab);
   });
 
   // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
