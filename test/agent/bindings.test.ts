@@ -165,8 +165,9 @@ describe('an interface', () => {
     addPeer('eth0', '192.0.2.1/24');
     ip('link', 'set', 'eth0', 'down');
     await agent?.saw(({ msg }) => msg.startsWith('[bind.uplink]: 192.0.2.1 answers'), 15_000);
-    expect(showLink('eth0')?.flags).toContain('UP');
+    await eventually(() => showLink('eth0')?.flags.includes('UP') && routes().length === 1);
     expect(routes()).toEqual(['default via 192.0.2.1 dev eth0 metric 0']);
+    await agent?.saw(({ msg }) => msg.includes('eth0 up'));
   });
 
   test('that is a port of a bridge gets none', async () => {
@@ -268,11 +269,14 @@ test('a reload: what is asked for no more goes, what is new comes, and no comman
   await observe(text('192.0.2.4/24'));
   ip('addr', 'add', '198.51.100.1/24', 'dev', 'br1');
   await eventually(() => called().length === 1);
-  writeFileSync(config(), `[agent]\nmode = "observe"\n${text('192.0.2.5/24')}`);
+  writeFileSync(config(), text('192.0.2.5/24'));
   process.kill(agent?.pid ?? 0, 'SIGHUP');
   await eventually(() => global('br1').includes('192.0.2.5/24'));
   expect(global('br1').sort()).toEqual(['192.0.2.5/24', '198.51.100.1/24']);
   expect(called()).toHaveLength(1);
+  expect(said('warn')).toEqual([
+    'agent.mode = "attach" counts from the next start of vifd; until then it is "observe"',
+  ]);
 });
 
 test('declared bridges are there when it is ready, and a card that appears joins', async () => {
