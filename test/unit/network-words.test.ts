@@ -41,6 +41,7 @@ describe('what is asked', () => {
   test.each([
     ['192.0.2.1', { by: 'ping', address: '192.0.2.1' }],
     ['2001:db8::1', { by: 'ping', address: '2001:db8::1' }],
+    ['arp 192.0.2.1', { by: 'arp', address: '192.0.2.1' }],
     ['tcp 10.0.0.5:2049', { by: 'tcp', address: '10.0.0.5', port: 2049 }],
     ['tcp [2001:db8::5]:1', { by: 'tcp', address: '2001:db8::5', port: 1 }],
   ])('%j', (text, target) => expect(parseTarget(text)).toEqual(target));
