@@ -3,30 +3,39 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Binding } from '../config/schema.js';
 import { listOf } from '../declared/wanted.js';
+import type { HostKernel } from '../network/host-kernel.js';
 import { runCommand } from './command.js';
 import { ask } from './probe.js';
 import { parseTarget } from './target.js';
 import type { Appearance } from './wanted.js';
 
 /** Waits for the probe, then runs commands and starts units. Never rejects. */
-export async function onAppeared(appearance: Appearance, log: Logger, signal: AbortSignal): Promise<void> {
+export async function onAppeared(
+  appearance: Appearance,
+  { log, kernel }: { log: Logger; kernel: HostKernel },
+  signal: AbortSignal,
+): Promise<void> {
   const { run, units } = appearance.binding;
   const commands = [...(run ?? []), ...listOf(units).map((unit) => ['systemctl', 'start', '--', unit])];
-  if (await isReady(appearance, log, signal)) await runAll(commands, 'appeared', appearance, log, signal);
+  if (await isReady(appearance, { log, kernel }, signal)) await runAll(commands, 'appeared', appearance, log, signal);
 }
 
 export function onGone(appearance: Appearance, log: Logger, signal: AbortSignal): Promise<void> {
   return runAll(appearance.binding.goneRun ?? [], 'gone', appearance, log, signal);
 }
 
-async function isReady({ binding, ifname }: Appearance, log: Logger, signal: AbortSignal): Promise<boolean> {
+async function isReady(
+  { binding, ifname }: Appearance,
+  { log, kernel }: { log: Logger; kernel: HostKernel },
+  signal: AbortSignal,
+): Promise<boolean> {
   const { probe, probeEvery, probeTries } = binding;
   const target = probe === undefined ? undefined : parseTarget(probe);
   if (target === undefined) return !signal.aborted;
   let fault: string | undefined;
   for (let tries = 1; tries <= probeTries && !signal.aborted; tries++) {
     const askedAt = performance.now();
-    fault = await ask(target, signal);
+    fault = await ask(target, { ifname: binding.on ?? ifname, kernel }, signal);
     if (signal.aborted) return false;
     if (fault === undefined) {
       log.info(`${subjectOf(binding)}: ${probe} answers${tries > 1 ? ` after ${tries} tries` : ''}`);
@@ -58,7 +67,7 @@ async function runAll(
     log.info(`${subjectOf(binding)}: running ${words}`);
     const onLine = (line: string) => log.info(`${subjectOf(binding)}: ${nameOf(argv)}: ${line}`);
     const fault = await runCommand({ argv, env, limitMs: binding.timeLimit * 1000, onLine, signal });
-    if (fault !== undefined) log.error(`${subjectOf(binding)}: ${words} ${fault}`);
+    if (fault !== undefined) log[signal.aborted ? 'warn' : 'error'](`${subjectOf(binding)}: ${words} ${fault}`);
   }
 }
 

@@ -33,8 +33,8 @@ export class Bindings {
   private readonly said: Said;
   private owned: Items = new Map();
   constructor(
-    private readonly kernel: HostKernel,
-    private readonly log: Logger,
+    readonly kernel: HostKernel,
+    readonly log: Logger,
   ) {
     this.said = new Said(log);
   }
@@ -69,7 +69,8 @@ export class Bindings {
       await applySteps(steps, this.kernel, (step) => done.push(step));
       return [];
     } catch (error) {
-      if (hasCode(error, 'ENODEV', 'ENETDOWN')) return []; // it went meanwhile; an event follows
+      // It went meanwhile, or another binding was quicker with the same: the next look says what there is to say.
+      if (hasCode(error, 'ENODEV', 'ENETDOWN', 'EEXIST')) return [];
       return [wordsOf(error)];
     } finally {
       if (done.length > 0) this.log.info(`[bind.${name}]: ${done.map(describeStep).join(', ')}`);
@@ -101,7 +102,7 @@ export class Bindings {
       if (this.present.has(appearance.key) || this.ending.signal.aborted) continue;
       const ending = new AbortController();
       this.present.set(appearance.key, { appearance, ending });
-      this.enqueue(appearance, () => onAppeared(appearance, this.log, ending.signal));
+      this.enqueue(appearance, () => onAppeared(appearance, this, ending.signal));
     }
   }
 

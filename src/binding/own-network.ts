@@ -28,7 +28,9 @@ export class OwnNetwork {
   private readonly said: Said;
   private readonly loop = new KeyedLoop<'all'>(() => this.run());
   private timer: NodeJS.Timeout | undefined;
+  private readonly mode: string;
   constructor(private readonly io: OwnNetworkIo) {
+    this.mode = io.config.agent.mode;
     this.bridges = new DeclaredBridges(io.kernel, io.log);
     this.bindings = new Bindings(io.kernel, io.log);
     this.said = new Said(io.log);
@@ -46,6 +48,11 @@ export class OwnNetwork {
   }
 
   onReload(): void {
+    const { config, log } = this.io;
+    if (config.agent.mode !== this.mode)
+      log.warn(
+        `agent.mode = "${config.agent.mode}" counts from the next start of vifd; until then it is "${this.mode}"`,
+      );
     this.bridges.retry();
     void this.loop.kick('all');
   }

@@ -1,15 +1,34 @@
 /** EDGE: asks a target whether it is there. */
 import { connect } from 'node:net';
+import { answers } from '../declared/gateway.js';
+import type { HostKernel } from '../network/host-kernel.js';
 import { runCommand } from './command.js';
 import type { Target } from './target.js';
 
 const TCP_MS = 1_000;
 /** ping itself waits for one second. */
 const PING_MS = 3_000;
+/** The kernel asks three times, once a second. */
+const ARP_MS = 3_200;
 
-/** Undefined: it answers; else why not, as the end of a sentence. Never rejects. */
-export function ask(target: Target, signal: AbortSignal): Promise<string | undefined> {
-  return target.by === 'ping' ? askByPing(target.address, signal) : askByTcp(target, signal);
+/** `ifname`: where a neighbour is. Undefined: it answers; else why not, as the end of a sentence. Never rejects. */
+export function ask(
+  target: Target,
+  { ifname, kernel }: { ifname: string; kernel: HostKernel },
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  switch (target.by) {
+    case 'ping':
+      return askByPing(target.address, signal);
+    case 'tcp':
+      return askByTcp(target, signal);
+    case 'arp':
+      return answers({ ifname, gateway: target.address }, kernel, ARP_MS, signal).then((does) =>
+        does ? undefined : 'no answer to ARP or ND',
+      );
+    default:
+      return target satisfies never;
+  }
 }
 
 /** ping of iputils or busybox. */

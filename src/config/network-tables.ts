@@ -27,8 +27,14 @@ const addresses = oneOrMore(
     value.includes('/') ? parsePrefix(value) : undefined,
   ),
 );
-const gateway = {
-  ...oneOrMore(text('an IPv4 or IPv6 address', parseAddress)),
+const gateway: Typed<string | readonly string[]> & { readonly example: string } = {
+  type: {
+    expected: 'an IPv4 or IPv6 address, or an array with one of each',
+    accepts: (value): value is string | readonly string[] => {
+      const families = [value].flat().map((one) => typeof one === 'string' && parseAddress(one)?.family);
+      return families.length > 0 && families.every((one) => one) && new Set(families).size === families.length;
+    },
+  },
   example: '192.168.1.1',
 };
 const metric = {
@@ -70,7 +76,7 @@ export const BRIDGE = {
       'Cards that are ports of the bridge. The addresses and routes of one move to the bridge when it joins. One that is not\nthere joins when it appears.',
   }),
   addresses: optional({ ...addresses, example: ['192.168.1.4/24'], about: 'Addresses of this domain on the bridge.' }),
-  gateway: optional({ ...gateway, about: 'Where the default route leads; one for IPv4, one for IPv6.' }),
+  gateway: optional({ ...gateway, about: 'Where the default route leads.' }),
   metric: optional(metric),
   rollback: setting({
     ...count('seconds', 0, 3600),
@@ -128,7 +134,7 @@ export const BIND = {
     example: ['10.0.0.0/8 via 10.0.0.2 metric 5'],
     about: 'Routes through it.',
   }),
-  gateway: optional({ ...gateway, about: 'Where the default route leads; one for IPv4, one for IPv6.' }),
+  gateway: optional({ ...gateway, about: 'Where the default route leads.' }),
   metric: optional(metric),
   forwarding: setting({
     ...yesOrNo,

@@ -16,9 +16,11 @@ export interface Plan {
   readonly atRisk: readonly { readonly card: string; readonly gateway: string }[];
 }
 
-/** linux/rtnetlink.h: such routes come and go with an address, or with what a router advertises on the bridge. */
+/** linux/rtnetlink.h, linux/if_addr.h: such routes come and go with an address. */
 const RTPROT_KERNEL = 2;
+/** What a router has advertised on the card it advertises on the bridge anew. */
 const RTPROT_RA = 9;
+const IFAPROT_KERNEL_RA = 2;
 
 /**
  * INVARIANTS
@@ -69,16 +71,20 @@ function cardsFor(want: WantedBridge, bridge: Link | undefined, seen: Observed):
   return { cards, warnings };
 }
 
+/** What leaves a card. */
 interface Move {
   readonly card: Link;
   readonly addresses: readonly SeenAddress[];
   readonly routes: readonly SeenRoute[];
 }
 
+const isLasting = ({ protocol }: SeenRoute): boolean => protocol !== RTPROT_RA;
+const isLastingAddress = ({ prefix, protocol }: SeenAddress): boolean =>
+  prefix.family === 'ipv4' || protocol !== IFAPROT_KERNEL_RA;
+
 function moveOf(card: Link, { addresses, routes }: Observed): Move {
   const own = addresses.filter(({ ifindex, prefix }) => ifindex === card.ifindex && !isLinkLocal(prefix));
-  const isMoved = ({ ifindex, protocol }: SeenRoute) =>
-    ifindex === card.ifindex && protocol !== RTPROT_KERNEL && protocol !== RTPROT_RA;
+  const isMoved = ({ ifindex, protocol }: SeenRoute) => ifindex === card.ifindex && protocol !== RTPROT_KERNEL;
   // The kernel takes a gateway only once the route to it is there.
   const byLink = (a: SeenRoute, b: SeenRoute) => Number(a.gateway !== undefined) - Number(b.gateway !== undefined);
   return { card, addresses: own, routes: own.length === 0 ? [] : routes.filter(isMoved).sort(byLink) };
@@ -93,8 +99,11 @@ class Held {
   constructor(bridge: Link | undefined, moves: readonly Move[], seen: Observed) {
     const isOwn = ({ ifindex }: { ifindex: number }) => ifindex === bridge?.ifindex;
     this.atFirst = seen.addresses.filter(isOwn).map(({ prefix }) => prefix);
-    this.addresses = [...this.atFirst, ...moves.flatMap(({ addresses }) => addresses.map(({ prefix }) => prefix))];
-    this.routes = [...seen.routes.filter(isOwn), ...moves.flatMap(({ routes }) => routes)];
+    this.addresses = [
+      ...this.atFirst,
+      ...moves.flatMap(({ addresses }) => addresses.filter(isLastingAddress).map(({ prefix }) => prefix)),
+    ];
+    this.routes = [...seen.routes.filter(isOwn), ...moves.flatMap(({ routes }) => routes.filter(isLasting))];
   }
 }
 
@@ -114,7 +123,8 @@ function planItself({ ifname, settings, mtu }: WantedBridge, bridge: Link | unde
 function planCard({ ifname: bridge }: WantedBridge, move: Move, there: Link | undefined, held: Held): Step[] {
   const { card, addresses, routes } = move;
   const { ifname } = card;
-  const isNew = ({ prefix }: SeenAddress) => !held.atFirst.some((one) => samePrefix(one, prefix));
+  const isNew = (one: SeenAddress) =>
+    isLastingAddress(one) && !held.atFirst.some((prefix) => samePrefix(one.prefix, prefix));
   const address =
     (one: 'add-address' | 'delete-address', on: string) =>
     ({ prefix, protocol }: SeenAddress) =>
@@ -127,7 +137,7 @@ function planCard({ ifname: bridge }: WantedBridge, move: Move, there: Link | un
     ...(card.up ? [] : [{ do: 'up', ifname } as const]),
     ...routes.toReversed().map(route('delete-route', ifname)),
     ...addresses.map(address('delete-address', ifname)),
-    ...routes.map(route('add-route', bridge)),
+    ...routes.filter(isLasting).map(route('add-route', bridge)),
   ];
 }
 

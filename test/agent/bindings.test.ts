@@ -165,8 +165,9 @@ describe('an interface', () => {
     addPeer('eth0', '192.0.2.1/24');
     ip('link', 'set', 'eth0', 'down');
     await agent?.saw(({ msg }) => msg.startsWith('[bind.uplink]: 192.0.2.1 answers'), 15_000);
-    expect(showLink('eth0')?.flags).toContain('UP');
+    await eventually(() => showLink('eth0')?.flags.includes('UP') && routes().length === 1);
     expect(routes()).toEqual(['default via 192.0.2.1 dev eth0 metric 0']);
+    await agent?.saw(({ msg }) => msg.includes('eth0 up'));
   });
 
   test('that is a port of a bridge gets none', async () => {
@@ -214,6 +215,17 @@ describe('the probe', () => {
     expect(called()).toEqual([]);
   });
 
+  test.each(['192.0.2.', '2001:db8::'])('by ARP and ND: %s', async (net) => {
+    const length = net.includes(':') ? 64 : 24;
+    const peer = addPeer('eth0');
+    await observe(
+      `[bind.a]\nwhen.interface = "eth0"\naddresses = "${net}4/${length}"\nprobe = "arp ${net}1"\nprobe_every = 1\n`,
+    );
+    await agent?.saw(({ msg }) => msg.endsWith('(no answer to ARP or ND)'), 10_000);
+    peer.ip('addr', 'add', `${net}1/${length}`, 'dev', 'up0', ...(length === 64 ? ['nodad'] : []));
+    await agent?.saw(({ msg }) => / answers after \d+ tries$/.test(msg), 10_000);
+  });
+
   test('without ping', async () => {
     ip('link', 'add', 'br1', 'type', 'bridge');
     const path = process.env.PATH;
@@ -257,6 +269,7 @@ describe('commands', () => {
     const startedAt = performance.now();
     await agent?.kill('SIGTERM');
     expect(performance.now() - startedAt).toBeLessThan(2_500);
+    expect(said('warn')).toEqual([`[bind.a]: ${join(dir, 'slow')} was ended, since it is not wanted any more`]);
     expect(existsSync(`/proc/${readFileSync(join(dir, 'child'), 'utf8').trim()}`)).toBe(false);
   });
 });
@@ -268,11 +281,31 @@ test('a reload: what is asked for no more goes, what is new comes, and no comman
   await observe(text('192.0.2.4/24'));
   ip('addr', 'add', '198.51.100.1/24', 'dev', 'br1');
   await eventually(() => called().length === 1);
-  writeFileSync(config(), `[agent]\nmode = "observe"\n${text('192.0.2.5/24')}`);
+  writeFileSync(config(), text('192.0.2.5/24'));
   process.kill(agent?.pid ?? 0, 'SIGHUP');
   await eventually(() => global('br1').includes('192.0.2.5/24'));
   expect(global('br1').sort()).toEqual(['192.0.2.5/24', '198.51.100.1/24']);
   expect(called()).toHaveLength(1);
+  await agent?.saw(
+    ({ msg }) => msg === 'agent.mode = "attach" counts from the next start of vifd; until then it is "observe"',
+  );
+});
+
+test('systemd hears READY when the addresses are there, and that vifs are not the matter', async () => {
+  const before = { ...process.env };
+  writeFileSync(join(dir, 'systemd-notify'), `#!/bin/sh\necho "$*" >>${dir}/called\n`, { mode: 0o755 });
+  Object.assign(process.env, { PATH: `${dir}:${before.PATH}`, NOTIFY_SOCKET: 'unused', WATCHDOG_USEC: '900000' });
+  onTestFinished(() => {
+    for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC']) delete process.env[name];
+    process.env.PATH = before.PATH;
+  });
+  ip('link', 'add', 'br1', 'type', 'bridge');
+  await observe('[bind.a]\nwhen.interface = "br1"\naddresses = "192.0.2.4/24"\nprobe = "192.0.2.9"\n');
+  expect(global('br1')).toEqual(['192.0.2.4/24']);
+  await eventually(() => called()[0] === 'READY=1 STATUS=observing; vifs are attached by others');
+  await eventually(() => called().includes('WATCHDOG=1'));
+  await agent?.kill('SIGTERM');
+  expect(called()).toContain('STOPPING=1');
 });
 
 test('declared bridges are there when it is ready, and a card that appears joins', async () => {

@@ -1,17 +1,24 @@
 /** Declared bridges on the real kernel, read back by ip; the gateway is another namespace behind the card. */
 import { execaSync } from 'execa';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { configOf, type DeclaredBridge } from '../../src/config/schema.js';
 import { DeclaredBridges } from '../../src/declared/bridges.js';
+import { NetlinkError } from '../../src/errors.js';
 import { HostKernel } from '../../src/network/host-kernel.js';
 import type { LinkName } from '../../src/network/kernel.js';
+import type { LinkChange } from '../../src/network/rtnetlink.js';
 import { addVif, clearLinks, ip, showAddresses, showLink } from './namespace.js';
 import { addPeer, removePeers } from './peer.js';
 
-/** To it, gateways are silent on one interface. */
+/** To it, gateways are silent on one interface, or ports stay for ever. */
 class DeafKernel extends HostKernel {
   deafOn: string | undefined;
+  keepsPorts = false;
+  override async setLink(link: LinkName, change: LinkChange) {
+    if (this.keepsPorts && change.master === 0) throw new NetlinkError('EBUSY', 'set master=0 of', link.ifname, 16);
+    return super.setLink(link, change);
+  }
   override getNeighbour(link: LinkName, address: string) {
     return link.ifname === this.deafOn ? Promise.resolve('silent' as const) : super.getNeighbour(link, address);
   }
@@ -234,6 +241,22 @@ describe('a card', () => {
       '[bridge.br_lan]: vifd ends before 192.0.2.1 has answered; all is put back until the next start or reload. To have it nevertheless: rollback = 0',
     ]);
     expect(routes()).toEqual(['default via 192.0.2.1 dev eth7']);
+  });
+
+  test('and cannot be put back: both reasons are said', async () => {
+    addPeer('eth7', '192.0.2.1/24');
+    ip('addr', 'add', '192.0.2.4/24', 'dev', 'eth7');
+    ip('route', 'add', 'default', 'via', '192.0.2.1');
+    kernel.deafOn = 'br_lan';
+    kernel.keepsPorts = true;
+    onTestFinished(() => {
+      kernel.keepsPorts = false;
+    });
+    await bridges.look(declared('br_lan', { ports: 'eth7', rollback: 60 }));
+    await bridges.stop();
+    expect(said('error')).toEqual([
+      '[bridge.br_lan]: vifd ends before 192.0.2.1 has answered; and it cannot be put back: the kernel refused to set master=0 of eth7: EBUSY (busy). Look at it with: ip addr; ip route',
+    ]);
   });
 
   test('a step that the kernel refuses midway: all is put back', async () => {

@@ -123,12 +123,16 @@ describe('a fault names file, line, key, value and what was expected', () => {
       'f:2: bind.a.routes is "10.0.0.0/8 over 10.0.0.1"; expected a route, as "10.0.0.0/8 via 192.168.1.1 metric 5" or "default via fe80::1", or an array of such',
     ],
     [
+      '[bind.a]\ngateway = ["10.0.0.1", "10.0.0.2"]',
+      'f:2: bind.a.gateway is an array; expected an IPv4 or IPv6 address, or an array with one of each',
+    ],
+    [
       '[bind.a]\nrun = [["rm", "-rf"]]',
       'f:2: bind.a.run is an array; expected an array of commands, each an array of words that begins with an absolute path',
     ],
     [
       '[bind.a]\nprobe = "nas"',
-      'f:2: bind.a.probe is "nas"; expected an address to ping, or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
+      'f:2: bind.a.probe is "nas"; expected an address to ping, "arp ADDRESS", or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
     ],
     ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name'],
     ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML, with text in quotes'],

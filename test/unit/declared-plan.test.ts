@@ -97,7 +97,7 @@ describe('a declared bridge', () => {
 
   test("a card's move, and the way back", () => {
     const there = seen([eth0], {
-      addresses: [on(eth0, '192.0.2.4/24'), on(eth0, 'fe80::1/64')],
+      addresses: [on(eth0, '192.0.2.4/24'), on(eth0, '2001:db8::ff/64', 2), on(eth0, 'fe80::1/64')],
       routes: [
         by(eth0, '0.0.0.0/0', '192.0.2.1'),
         by(eth0, '192.0.2.0/24', undefined, { protocol: 2 }),
@@ -112,19 +112,23 @@ describe('a declared bridge', () => {
       'br up',
       '192.0.2.4/24 on br',
       'eth0 joined br',
+      'route 0:0:0:0:0:0:0:0/0 via fe80::9 off eth0', // advertised
       'route 0.0.0.0/0 via 192.0.2.1 off eth0',
       'route 198.51.100.1/32 off eth0',
       '192.0.2.4/24 off eth0',
+      '2001:db8::ff/64 off eth0',
       'route 198.51.100.1/32 on br',
       'route 0.0.0.0/0 via 192.0.2.1 on br',
     ]);
-    expect(atRisk).toEqual([{ card: 'eth0', gateway: '192.0.2.1' }]);
+    expect(atRisk.map(({ gateway }) => gateway)).toEqual(['192.0.2.1', 'fe80::9']);
     expect(words(wayBack(steps))).toEqual([
       'route 0.0.0.0/0 via 192.0.2.1 off br',
       'route 198.51.100.1/32 off br',
+      '2001:db8::ff/64 on eth0',
       '192.0.2.4/24 on eth0',
       'route 198.51.100.1/32 on eth0',
       'route 0.0.0.0/0 via 192.0.2.1 on eth0',
+      'route 0:0:0:0:0:0:0:0/0 via fe80::9 on eth0',
       'eth0 left br',
       '192.0.2.4/24 off br',
     ]);

@@ -1,4 +1,5 @@
 /** What stands in [bridge] and [bind] as words: routes and what is asked before a binding acts. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseTarget } from '../../src/binding/target.js';
 import { defaultRoute, parseRouteText } from '../../src/network/route-text.js';
@@ -40,6 +41,7 @@ describe('what is asked', () => {
   test.each([
     ['192.0.2.1', { by: 'ping', address: '192.0.2.1' }],
     ['2001:db8::1', { by: 'ping', address: '2001:db8::1' }],
+    ['arp 192.0.2.1', { by: 'arp', address: '192.0.2.1' }],
     ['tcp 10.0.0.5:2049', { by: 'tcp', address: '10.0.0.5', port: 2049 }],
     ['tcp [2001:db8::5]:1', { by: 'tcp', address: '2001:db8::5', port: 1 }],
   ])('%j', (text, target) => expect(parseTarget(text)).toEqual(target));
@@ -53,4 +55,38 @@ describe('what is asked', () => {
     'tcp [10.0.0.5]:1',
     '-c1',
   ])('none: %j', (text) => expect(parseTarget(text)).toBeUndefined());
+});
+
+test('whatever stands there: none, or what says the same again', () => {
+  const word = fc.constantFrom(
+    'default',
+    'via',
+    'metric',
+    '10.0.0.1',
+    '10.0.0.0/8',
+    'fe80::1',
+    '::/0',
+    '5',
+    'tcp',
+    '/',
+    ':',
+    '',
+  );
+  const text = fc.oneof(
+    fc.string(),
+    fc.array(fc.oneof(word, fc.string({ maxLength: 4 }))).map((words) => words.join(' ')),
+  );
+  fc.assert(
+    fc.property(text, (one) => {
+      const route = parseRouteText(one);
+      if (route !== undefined) {
+        const { destination, gateway, metric } = route;
+        const again = `${destination.address}/${destination.length}${gateway ? ` via ${gateway}` : ''}${metric === undefined ? '' : ` metric ${metric}`}`;
+        expect(parseRouteText(again)).toEqual(route);
+      }
+      const target = parseTarget(one);
+      if (target !== undefined) expect(target.address).toMatch(/^[0-9a-fA-F.:%a-z]+$/);
+    }),
+    { numRuns: 2_000 },
+  );
 });
