@@ -2,7 +2,6 @@
  * Every setting there is: its type, unit, default and meaning. The one source of the typed Config, of validation, of
  * `vifd config show` and of the sample file. Pure.
  */
-import { isIP } from 'node:net';
 import { parsePrefix } from '../network/prefix.js';
 import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
 import { parseNatNetwork } from '../vif/nat.js';
@@ -89,13 +88,13 @@ const VIF = {
     ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
     example: ['192.0.2.7', '2001:db8:7::/64'],
     about:
-      'The guest\'s addresses, where dom0 gives no ip=: what is routed to a vif of mode "routed" or "nat", and what guard holds\nit to.',
+      'The guest\'s addresses, where dom0 gives no ip=: what is routed to a vif of mode "routed" or "nat", and what guard\nholds it to. An address with a length is that host, unless no bit is set behind it: 192.0.2.0/28 is a network.',
   }),
   gateway: optional({
-    ...oneOrMore(text('an IPv4 or IPv6 address', (value) => (isIP(value) === 0 ? undefined : value))),
+    ...oneOrMore(text('an IPv4 or IPv6 address', (value) => (value.includes('/') ? undefined : parsePrefix(value)))),
     example: ['192.0.2.1', 'fe80::1'],
     about:
-      'The gateways of a routed vif\'s guest, which this domain has on the vif. Without it: the first IPv4 address of gatewaydev\n("nat": the guest\'s address with 127 more in its last number), and fe80::1.',
+      'The gateways of a routed vif\'s guest, which this domain has on the vif. Without it: the first IPv4 address of\ngatewaydev ("nat": the guest\'s address with 127 more in its last number), and fe80::1.',
   }),
   gatewaydev: optional({
     ...ifname,
@@ -119,7 +118,7 @@ const VIF = {
     ...oneOf('auto', 'off', 'mac', 'ip'),
     default: 'auto',
     about:
-      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to the addresses in dom0\'s ip=;\nboth let it neither answer DHCP nor be a router. "auto": "ip" where there is an ip and in the modes routed and nat, else "off".',
+      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to its addresses, ip; both let it\nneither answer DHCP nor be a router. "auto": "ip" where there is an ip, and in the modes routed and nat, else "off".',
   }),
   guard_macs: optional({
     ...oneOrMore(text('a MAC address', parseMac)),

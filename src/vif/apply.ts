@@ -58,6 +58,12 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'add-rule':
       await kernel.addRule(step.rule);
       return undefined;
+    case 'delete-rule':
+      await kernel.deleteRule(step.rule);
+      return undefined;
+    case 'delete-proxy':
+      await kernel.deleteProxy({ ...step.proxy, ifname: `interface ${step.proxy.ifindex}` }, step.proxy.address);
+      return undefined;
     case 'add-proxy':
       await kernel.addProxy(step.link, step.address);
       return undefined;

@@ -6,7 +6,7 @@ import { applySteps } from './apply.js';
 import { type Attachment, guardTable } from './attachment.js';
 import { type Found, type FoundBridge, findLink, findPlace, observePlace } from './observe.js';
 import { type Place, planVif, type Step } from './plan.js';
-import { routedText, routedWarnings } from './routed.js';
+import { routedText, routedWarnings } from './routed-words.js';
 
 export interface Attached {
   /** What it is connected to, for people: the bridge's name. */
@@ -69,7 +69,8 @@ const describePlace = (want: Attachment): string => (want.mode === 'bridge' ? ''
 
 function warningsOf(want: Attachment, found: Found, link: Link, place: Place): string[] {
   if (found.mode === 'bridge') return bridgeWarnings(found);
-  return want.mode === 'bridge' || place.mode === 'bridge' ? [] : routedWarnings(want, link, place);
+  if (want.mode === 'bridge' || place.mode === 'bridge') return [];
+  return routedWarnings(want, link, place).map(({ says, remedy }) => `${says}: ${remedy}`);
 }
 
 function bridgeWarnings({ warning, link: { ifname, up } }: FoundBridge): string[] {

@@ -35,8 +35,11 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
     kernel.listRules(family),
     kernel.listProxies(family),
   ]);
-  const own = routes.filter(({ protocol }) => protocol === RTPROT_VIFD);
-  await dropRoutes(own, wanted, kernel);
+  const own = await dropRoutes(
+    routes.filter(({ protocol }) => protocol === RTPROT_VIFD),
+    wanted,
+    kernel,
+  );
   const isInUse = (from: Prefix) =>
     wanted().some((want) => want.mode !== 'bridge' && want.addresses.some((one) => isSame(one, from))) ||
     own.some(({ destination }) => isSame(destination, from));
@@ -48,19 +51,21 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
   }
 }
 
-/** Of a vif that was routed and is a port of a bridge now. */
+/** Those of a vif that was routed and is a port of a bridge now; resolves with the others. */
 async function dropRoutes(
   routes: readonly SeenRoute[],
   wanted: () => readonly Attachment[],
   kernel: KernelNetwork,
-): Promise<void> {
-  if (routes.length === 0) return;
-  const links = await kernel.listLinks();
+): Promise<SeenRoute[]> {
+  const links = routes.length === 0 ? [] : await kernel.listLinks();
+  const kept: SeenRoute[] = [];
   for (const route of routes) {
     const link = links.find(({ ifindex }) => ifindex === route.ifindex);
     const isPort = wanted().some(({ mode, ifname }) => mode === 'bridge' && ifname === link?.ifname);
     if (link !== undefined && isPort) await kernel.deleteRoute(link, route);
+    else kept.push(route);
   }
+  return kept;
 }
 
 const isSame = (a: Prefix, b: Prefix): boolean => formatPrefix(a) === formatPrefix(b);

@@ -33,8 +33,8 @@ export async function observeRoute(
   const all = async <T>(list: (family: Family) => Promise<T[]>) => (await Promise.all(families.map(list))).flat();
   const [routes, rules, proxies, masquerade, forwards] = await Promise.all([
     all((family) => kernel.listRoutes(family)),
-    want.sourceTable === undefined ? [] : all((family) => kernel.listRules(family)),
-    found.proxied.length === 0 ? [] : all((family) => kernel.listProxies(family)),
+    all((family) => kernel.listRules(family)),
+    all((family) => kernel.listProxies(family)),
     want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, NAT_MAX_AGE_MS, 'nat'),
     readForwarding(),
   ]);

@@ -5,7 +5,8 @@ import { type Guard, TABLES, type TableName } from '../network/guard-table.js';
 import { describeChange, type Link, type LinkAddress, type LinkChange } from '../network/rtnetlink.js';
 import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
 import { featureSteps, linkChange, mtuSteps, needsDown, type SeenInterface, startSteps } from './interface-steps.js';
-import { describeRoutedStep, planRouted, type RoutedPlace, type RoutedStep } from './routed.js';
+import { planRouted, type RoutedPlace, type RoutedStep } from './routed.js';
+import { describeRoutedStep } from './routed-words.js';
 import { formatVlans } from './vlan.js';
 
 /** The kernel's side of a vif's interface, read in one go. */
@@ -122,7 +123,9 @@ export function describeStep(step: Step): string {
     case 'add-route':
     case 'delete-route':
     case 'add-rule':
+    case 'delete-rule':
     case 'add-proxy':
+    case 'delete-proxy':
       return describeRoutedStep(step);
     default:
       return step satisfies never;

@@ -4,19 +4,8 @@
  */
 import type { VifSettings } from '../config/schema.js';
 import { AttachError, NodeError } from '../errors.js';
+import { addressBits, type Family, formatPrefix, holds, isHost, type Prefix, routedPrefix } from '../network/prefix.js';
 import {
-  addressBits,
-  addressOf,
-  type Family,
-  formatPrefix,
-  holds,
-  isHost,
-  type Prefix,
-  routedPrefix,
-  shortPrefix,
-} from '../network/prefix.js';
-import {
-  describeRoute,
   isSameRoute,
   type Route,
   RT_TABLE_MAIN,
@@ -55,8 +44,10 @@ export type RoutedStep =
   | { readonly do: 'add-route'; readonly link: Link; readonly route: Route }
   | { readonly do: 'delete-route'; readonly link: Link; readonly route: Route }
   | { readonly do: 'add-rule'; readonly rule: SourceRule }
+  | { readonly do: 'delete-rule'; readonly rule: SourceRule }
   /** Answers for the guest on the uplink. */
-  | { readonly do: 'add-proxy'; readonly link: Link; readonly address: string };
+  | { readonly do: 'add-proxy'; readonly link: Link; readonly address: string }
+  | { readonly do: 'delete-proxy'; readonly proxy: SeenProxy };
 
 /** Bytes; the network's, where nobody says otherwise. */
 const ROUTED_MTU = 1500;
@@ -71,7 +62,7 @@ export function routedWanted(
   mode: 'routed' | 'nat',
   settings: VifSettings,
 ): Omit<RoutedAttachment, keyof InterfaceWanted> {
-  const given = [settings.ip ?? []].flat().flatMap((text) => routedPrefix(text) ?? []);
+  const given = once([settings.ip ?? []].flat().flatMap((text) => routedPrefix(text) ?? []));
   const addresses = given.length === 0 && mode === 'nat' ? natAddresses(backend, settings) : given;
   if (addresses.length === 0)
     throw (
@@ -91,6 +82,10 @@ export function routedWanted(
   };
 }
 
+const once = (prefixes: readonly Prefix[]): Prefix[] => [
+  ...new Map(prefixes.map((prefix) => [formatPrefix(prefix), prefix])).values(),
+];
+
 function natAddresses(backend: VifBackend, { natNetwork }: VifSettings): Prefix[] {
   if (backend.ipFault !== undefined) throw backend.ipFault;
   return [natNetwork].flat().flatMap((text) => {
@@ -99,7 +94,7 @@ function natAddresses(backend: VifBackend, { natNetwork }: VifSettings): Prefix[
   });
 }
 
-const isIpv4 = (address: string): boolean => !address.includes(':');
+export const isIpv4 = (address: string): boolean => !address.includes(':');
 export const familiesOf = ({ addresses }: RoutedAttachment): Family[] => [
   ...new Set(addresses.map(({ family }) => family)),
 ];
@@ -232,84 +227,43 @@ export const isSameRule = (a: SourceRule, b: SourceRule): boolean =>
 function routeSteps(want: RoutedAttachment, link: Link, place: RoutedPlace, settled: boolean): Step[] {
   const wanted = routesOf(want, link, place.gateways);
   const there = settled ? place.routes : [];
-  const extra = there.filter(
-    (seen) =>
-      seen.protocol === RTPROT_VIFD &&
-      seen.ifindex === link.ifindex &&
-      !wanted.some((route) => isSameRoute(route, seen)),
-  );
-  const rules = rulesOf(want).filter(({ from }) => hasFamily(link, from.family));
-  const { uplink, proxied, proxies } = place;
-  const isProxied = (address: string) =>
-    proxies.some((seen) => seen.address === address && seen.ifindex === uplink?.ifindex);
+  const own = there.filter(({ protocol, ifindex }) => protocol === RTPROT_VIFD && ifindex === link.ifindex);
   return [
-    ...extra.map((route): Step => ({ do: 'delete-route', link, route })),
+    ...own
+      .filter((seen) => !wanted.some((route) => isSameRoute(route, seen)))
+      .map((route): Step => ({ do: 'delete-route', link, route })),
     ...wanted
       .filter((route) => !there.some((seen) => isSameRoute(route, seen)))
       .map((route): Step => ({ do: 'add-route', link, route })),
-    ...rules
-      .filter((rule) => !place.rules.some((seen) => isSameRule(rule, seen)))
-      .map((rule): Step => ({ do: 'add-rule', rule })),
-    ...proxied
-      .filter((address) => !isProxied(address))
-      .flatMap((address): Step[] => (uplink === undefined ? [] : [{ do: 'add-proxy', link: uplink, address }])),
+    ...ruleSteps(want, link, place),
+    ...proxySteps(want, place),
   ];
 }
 
-/** What keeps packets from coming through although all that vifd does is done. */
-export function routedWarnings(want: RoutedAttachment, link: Link, place: RoutedPlace): string[] {
-  const families = familiesOf(want);
-  const off = want.addresses.filter(({ family }) => !hasFamily(link, family)).map(shortPrefix);
-  const routes = (family: Family) => families.includes(family) && hasFamily(link, family) && !place.forwards[family];
-  const { uplink, proxied } = place;
+function ruleSteps(want: RoutedAttachment, link: Link, { rules }: RoutedPlace): Step[] {
+  const wanted = rulesOf(want).filter(({ from }) => hasFamily(link, from.family));
+  const own = rules.filter((rule) => isRoutedRule(rule) && isOneOf(want, formatPrefix(rule.from)));
   return [
-    ...(off.length === 0 ? [] : [`IPv6 is off in this kernel, so ${off.join(', ')} cannot be routed to the vif`]),
-    ...(routes('ipv4') ? [`this domain passes no IPv4 packets on: ${FORWARDING.ipv4}`] : []),
-    ...(routes('ipv6') ? [`this domain passes no IPv6 packets on: ${FORWARDING.ipv6}`] : []),
-    ...(uplink?.ipv6?.proxyNdp === false && proxied.some((address) => !isIpv4(address))
-      ? [
-          `${uplink.ifname} does not answer for the guest's IPv6 addresses: sysctl -w net.ipv6.conf.${uplink.ifname.replaceAll('.', '/')}.proxy_ndp=1`,
-        ]
-      : []),
+    ...own
+      .filter((seen) => !wanted.some((rule) => isSameRule(rule, seen)))
+      .map((rule): Step => ({ do: 'delete-rule', rule })),
+    ...wanted
+      .filter((rule) => !rules.some((seen) => isSameRule(rule, seen)))
+      .map((rule): Step => ({ do: 'add-rule', rule })),
   ];
 }
 
-/** vifd does not do it itself: it changes what the whole domain is. */
-export const FORWARDING: Readonly<Record<Family, string>> = {
-  ipv4: 'sysctl -w net.ipv4.ip_forward=1',
-  ipv6: "sysctl -w net.ipv6.conf.all.forwarding=1, and where the domain's own address comes by router advertisements net.ipv6.conf.eth0.accept_ra=2 before it",
-};
-
-/** What makes the vif work inside a Linux guest. */
-export function guestSnippet({ addresses }: RoutedAttachment, gateways: readonly Prefix[]): string {
-  const own = addresses.map((prefix) => `ip addr add ${ownAddress(prefix)}/${prefix.length} dev eth0`);
-  const ways = gateways
-    .filter(({ family }, i) => gateways.findIndex((other) => other.family === family) === i)
-    .map(
-      ({ family, address }) => `ip ${family === 'ipv6' ? '-6 ' : ''}route add default via ${address} dev eth0 onlink`,
-    );
-  return [...own, ...ways].join('; ');
+function proxySteps(want: RoutedAttachment, { uplink, proxied, proxies }: RoutedPlace): Step[] {
+  const isWanted = ({ address, ifindex }: SeenProxy) => ifindex === uplink?.ifindex && proxied.includes(address);
+  const own = proxies.filter(({ address, protocol }) => protocol === RTPROT_VIFD && isOneOf(want, hostText(address)));
+  const missing = proxied.filter((address) => !proxies.some((seen) => isWanted(seen) && seen.address === address));
+  return [
+    ...own.filter((seen) => !isWanted(seen)).map((proxy): Step => ({ do: 'delete-proxy', proxy })),
+    ...(uplink === undefined ? [] : missing.map((address): Step => ({ do: 'add-proxy', link: uplink, address }))),
+  ];
 }
 
-/** Of a network its first. */
-const ownAddress = (prefix: Prefix): string =>
-  isHost(prefix) ? prefix.address : addressOf(addressBits(prefix.address) + 1n, prefix.family);
-
-export const routedText = ({ addresses }: RoutedAttachment): string => addresses.map(shortPrefix).join(', ');
-
-export function describeRoutedStep(step: RoutedStep): string {
-  switch (step.do) {
-    case 'add-address':
-      return `address ${step.prefix.address}`;
-    case 'add-route':
-      return `route ${describeRoute(step.route)}`;
-    case 'delete-route':
-      return `no route ${describeRoute(step.route)}`;
-    case 'add-rule':
-      return `rule from ${formatPrefix(step.rule.from)} table ${step.rule.table}`;
-    case 'add-proxy':
-      return `answers for ${step.address} on ${step.link.ifname}`;
-    default:
-      return step satisfies never;
-  }
-}
+const isOneOf = ({ addresses }: RoutedAttachment, text: string): boolean =>
+  addresses.some((one) => formatPrefix(one) === text);
+const hostText = (address: string): string =>
+  formatPrefix({ family: isIpv4(address) ? 'ipv4' : 'ipv6', address, length: isIpv4(address) ? 32 : 128 });

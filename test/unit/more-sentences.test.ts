@@ -128,6 +128,15 @@ describe('nftables', () => {
     });
   });
 
+  test('is not there for NAT, which is nothing without it', async () => {
+    vi.stubEnv('PATH', scratch());
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await expect(new Nftables(TABLES.nat).set('vif5.0', { chain: 'masquerade_1', rules: [] })).rejects.toMatchObject({
+      message: 'the vif cannot be masqueraded: nft cannot be run (ENOENT)',
+      hint: 'install nftables, or route: mode = "routed"',
+    });
+  });
+
   test('refuses', async () => {
     fakeNft('cat >/dev/null; echo "Error: no" >&2; exit 1');
     await expect(guard()).rejects.toMatchObject({
