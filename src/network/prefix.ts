@@ -85,6 +85,9 @@ export function holds({ family, address, length }: Prefix, other: string): boole
 
 export const isHost = ({ family, length }: Prefix): boolean => length === (family === 'ipv4' ? 32 : 128);
 
+export const hostPrefix = (address: string): Prefix =>
+  address.includes(':') ? { family: 'ipv6', address, length: 128 } : { family: 'ipv4', address, length: 32 };
+
 /** An address with the length of its network is a host; only with no bits behind the prefix it is the network. */
 export function routedPrefix(text: string): Prefix | undefined {
   const prefix = parsePrefix(text);

@@ -4,6 +4,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import { formatPrefix, shortPrefix } from '../network/prefix.js';
 import { RT_TABLE_MAIN } from '../network/routes.js';
 import { plainWord } from '../text.js';
+import { dropProxy } from './leftovers.js';
 import type { Step } from './plan.js';
 
 export interface Applied {
@@ -62,7 +63,7 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
       await kernel.deleteRule(step.rule);
       return undefined;
     case 'delete-proxy':
-      await kernel.deleteProxy({ ...step.proxy, ifname: `interface ${step.proxy.ifindex}` }, step.proxy.address);
+      await dropProxy(step.proxy, kernel);
       return undefined;
     case 'add-proxy':
       await kernel.addProxy(step.link, step.address);

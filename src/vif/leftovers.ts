@@ -4,16 +4,31 @@
  */
 import type { TableName } from '../network/guard-table.js';
 import type { KernelNetwork } from '../network/kernel.js';
-import { type Family, formatPrefix, type Prefix } from '../network/prefix.js';
-import { RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
+import { type Family, formatPrefix, hostPrefix, type Prefix } from '../network/prefix.js';
+import { RTPROT_VIFD, type SeenProxy, type SeenRoute } from '../network/routes.js';
 import { type Attachment, guardTable } from './attachment.js';
-import { isRoutedRule } from './routed.js';
+import { familiesOf, isOwnProxy, isOwnRule, isRoutedRule } from './routed.js';
 
 /** `wanted` is asked anew before each step. Rejects with NetlinkError or AttachError. */
 export async function dropLeftovers(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
   await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => dropChains(table, wanted, kernel)));
   for (const family of ['ipv4', 'ipv6'] as const) await dropRouting(family, wanted, kernel);
 }
+
+/** What a vif that leaves has beside its interface. Rejects with NetlinkError or AttachError. */
+export async function dropOwn(want: Attachment, kernel: KernelNetwork): Promise<void> {
+  if (want.guard !== undefined) await kernel.setGuard(want.ifname, undefined, guardTable(want.mode));
+  if (want.mode === 'bridge') return;
+  if (want.masquerade !== undefined) await kernel.setGuard(want.ifname, undefined, 'nat');
+  for (const family of familiesOf(want)) {
+    const [rules, proxies] = await Promise.all([kernel.listRules(family), kernel.listProxies(family)]);
+    for (const rule of rules.filter((one) => isOwnRule(want, one))) await kernel.deleteRule(rule);
+    for (const proxy of proxies.filter((one) => isOwnProxy(want, one))) await dropProxy(proxy, kernel);
+  }
+}
+
+export const dropProxy = (proxy: SeenProxy, kernel: KernelNetwork): Promise<void> =>
+  kernel.deleteProxy({ ...proxy, ifname: `interface ${proxy.ifindex}` }, proxy.address);
 
 async function dropChains(table: TableName, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
   const isStale = async (ifname: string): Promise<boolean> => {
@@ -44,11 +59,8 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
     wanted().some((want) => want.mode !== 'bridge' && want.addresses.some((one) => isSame(one, from))) ||
     own.some(({ destination }) => isSame(destination, from));
   for (const rule of rules.filter(isRoutedRule)) if (!isInUse(rule.from)) await kernel.deleteRule(rule);
-  for (const { address, ifindex, protocol } of proxies) {
-    const host: Prefix = { family, address, length: family === 'ipv4' ? 32 : 128 };
-    if (protocol === RTPROT_VIFD && !isInUse(host))
-      await kernel.deleteProxy({ ifindex, ifname: `interface ${ifindex}` }, address);
-  }
+  for (const proxy of proxies)
+    if (proxy.protocol === RTPROT_VIFD && !isInUse(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
 }
 
 /** Those of a vif that was routed and is a port of a bridge now; resolves with the others. */

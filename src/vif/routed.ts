@@ -4,7 +4,16 @@
  */
 import type { VifSettings } from '../config/schema.js';
 import { AttachError, NodeError } from '../errors.js';
-import { addressBits, type Family, formatPrefix, holds, isHost, type Prefix, routedPrefix } from '../network/prefix.js';
+import {
+  addressBits,
+  type Family,
+  formatPrefix,
+  holds,
+  hostPrefix,
+  isHost,
+  type Prefix,
+  routedPrefix,
+} from '../network/prefix.js';
 import {
   isSameRoute,
   type Route,
@@ -242,7 +251,7 @@ function routeSteps(want: RoutedAttachment, link: Link, place: RoutedPlace, sett
 
 function ruleSteps(want: RoutedAttachment, link: Link, { rules }: RoutedPlace): Step[] {
   const wanted = rulesOf(want).filter(({ from }) => hasFamily(link, from.family));
-  const own = rules.filter((rule) => isRoutedRule(rule) && isOneOf(want, formatPrefix(rule.from)));
+  const own = rules.filter((rule) => isOwnRule(want, rule));
   return [
     ...own
       .filter((seen) => !wanted.some((rule) => isSameRule(rule, seen)))
@@ -255,7 +264,7 @@ function ruleSteps(want: RoutedAttachment, link: Link, { rules }: RoutedPlace): 
 
 function proxySteps(want: RoutedAttachment, { uplink, proxied, proxies }: RoutedPlace): Step[] {
   const isWanted = ({ address, ifindex }: SeenProxy) => ifindex === uplink?.ifindex && proxied.includes(address);
-  const own = proxies.filter(({ address, protocol }) => protocol === RTPROT_VIFD && isOneOf(want, hostText(address)));
+  const own = proxies.filter((proxy) => isOwnProxy(want, proxy));
   const missing = proxied.filter((address) => !proxies.some((seen) => isWanted(seen) && seen.address === address));
   return [
     ...own.filter((seen) => !isWanted(seen)).map((proxy): Step => ({ do: 'delete-proxy', proxy })),
@@ -263,7 +272,11 @@ function proxySteps(want: RoutedAttachment, { uplink, proxied, proxies }: Routed
   ];
 }
 
-const isOneOf = ({ addresses }: RoutedAttachment, text: string): boolean =>
-  addresses.some((one) => formatPrefix(one) === text);
-const hostText = (address: string): string =>
-  formatPrefix({ family: isIpv4(address) ? 'ipv4' : 'ipv6', address, length: isIpv4(address) ? 32 : 128 });
+/** vifd's, for one of the guest's addresses. */
+export const isOwnRule = ({ addresses }: RoutedAttachment, rule: SourceRule): boolean =>
+  isRoutedRule(rule) && isOneOf(addresses, rule.from);
+export const isOwnProxy = ({ addresses }: RoutedAttachment, { address, protocol }: SeenProxy): boolean =>
+  protocol === RTPROT_VIFD && isOneOf(addresses, hostPrefix(address));
+
+const isOneOf = (prefixes: readonly Prefix[], prefix: Prefix): boolean =>
+  prefixes.some((one) => formatPrefix(one) === formatPrefix(prefix));

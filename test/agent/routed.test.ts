@@ -1,13 +1,15 @@
 /** Routed vifs and NAT, by packets of guests in namespaces of their own, to each other and to what lies outside. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { dirname, join } from 'node:path';
+import { execa, execaSync } from 'execa';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { NICDOM } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { addOutside, Namespace } from '../netns/guests.js';
 import { ip, showAddresses, showLink } from '../netns/namespace.js';
-import { eventually } from './agent-process.js';
+import { AgentProcess, eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
 const world = useWorld();
@@ -296,6 +298,60 @@ describe('a routed vif', () => {
     expect(showAddresses('vif5.0')).toEqual([]);
   }, 60_000);
 });
+
+test('by the script alone, without a daemon: routed, and gone without a trace', async () => {
+  await addOutside('eth0', ['203.0.113.1/24'], ['203.0.113.2/24']);
+  guests.set('vif5.0', await Namespace.start());
+  const links = vethLinks({ guestEnd: () => ({ netns: guest('vif5.0').pid, ifname: 'eth0' }) });
+  await world.start({ netback: { links } });
+  await world.agent.kill('SIGTERM');
+  const dir = mkdtempSync(join(tmpdir(), 'vifd-agent-'));
+  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+  writeFileSync(join(dir, 'vifd.toml'), 'vif.source_table = 100');
+  void world.host.createGuest(5, [{ script: 'vif-route', mac: MAC, ip: '203.0.113.7' }]).catch(() => undefined);
+  await world.until(5, 0, 'state', '2');
+  await eventually(() => showLink('vif5.0'));
+  const words = ['-c', join(dir, 'vifd.toml'), '--xenstore', world.host.socketOf(NICDOM)];
+  const script = (command: string) =>
+    execa(process.execPath, ['dist/main.js', 'vif-script', command, 'backend/vif/5/0', ...words], { reject: false });
+  expect((await script('online')).stderr).toBe('');
+  await world.connected(5);
+  expect(traces().some((line) => line.includes('lookup 100'))).toBe(true);
+  expect(traces().some((line) => line.includes(' proxy'))).toBe(true);
+  expect((await script('offline')).stderr).toBe('');
+  expect(traces()).toEqual([]);
+}, 60_000);
+
+const notRoot =
+  process.getuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+    ? undefined
+    : 'skipped: needs root and setpriv';
+test.skipIf(notRoot !== undefined)(
+  notRoot ?? 'as the service runs: an own user with CAP_NET_ADMIN alone and a /proc/sys that is read-only',
+  async () => {
+    await addOutside('eth0', ['203.0.113.1/24'], ['203.0.113.2/24']);
+    guests.set('vif5.0', await Namespace.start());
+    const links = vethLinks({ guestEnd: () => ({ netns: guest('vif5.0').pid, ifname: 'eth0' }) });
+    await world.start({ agent: false, netback: { links } });
+    const socket = world.host.socketOf(NICDOM);
+    chmodSync(dirname(socket), 0o755);
+    chmodSync(socket, 0o777);
+    const caps = ['bounding-set', 'inh-caps', 'ambient-caps'].map((name) => `--${name}=-all,+net_admin`).join(' ');
+    const user = `setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs ${caps}`;
+    const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys';
+    AgentProcess.prefix = ['unshare', '--mount', 'sh', '-c', `${readOnly} && exec ${user} "$@"`, 'sh'];
+    onTestFinished(() => {
+      AgentProcess.prefix = [];
+    });
+    await world.startAgent();
+    await world.host.createGuest(5, [{ script: 'vif-nat', mac: MAC, gatewaydev: 'eth0' }]);
+    await world.connected(5);
+    guest('vif5.0').configure('ip addr add 10.0.5.1/32 dev eth0; ip route add default via 10.0.5.128 dev eth0 onlink');
+    await eventually(() => guest('vif5.0').reaches('203.0.113.2'), 10_000);
+    expect(() => writeFileSync(`/proc/${world.agent.pid}/root/proc/sys/net/ipv4/ip_forward`, '1')).toThrow('EROFS');
+    expect(world.agent.log.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
+  },
+);
 
 describe('NAT', () => {
   test("vif-nat's address, out with the domain's own, by IPv4 and IPv6; gone with the vif", async () => {
