@@ -7,11 +7,11 @@ export type Part = string | readonly [term: string, ...lines: string[]];
 export const LIFE: readonly Part[] = [
   [
     '1.',
-    'dom0 writes the directory backend/vif/DOMID/DEVID; vifd reads and checks every node. The node script is never executed; the names vif-bridge_qlen and vif-bridge_TxOff in it give what they say.',
+    'dom0 writes the directory backend/vif/DOMID/DEVID; vifd reads and checks every node. The script that the node names is never executed: its name says how the vif is connected (vif-bridge, vif-route, vif-nat), vif-bridge_qlen and vif-bridge_TxOff give what they say, and another is an error unless the configuration sets mode.',
   ],
   [
     '2.',
-    "The kernel says state 2 and makes the interface vifDOMID.HANDLE. vifd sets MAC fe:ff:ff:ff:ff:ff, no addresses, MTU (node mtu, else the bridge's), queue length 1000 and transmit checksum offload off (unless configured otherwise), the name in vifname if there is one, joins the bridge, and takes it up. Without bridge it is the first in alphabetical order, and for xenbrN that does not exist ethN if that is a bridge, as with vif-bridge; both are warned of.",
+    "The kernel says state 2 and makes the interface vifDOMID.HANDLE. vifd sets MAC fe:ff:ff:ff:ff:ff, no addresses, MTU (node mtu, else the bridge's), queue length 1000 and transmit checksum offload off (unless configured otherwise), the name in vifname if there is one, joins the bridge, and takes it up. A routed vif joins none: it gets the gateway's address and the guest's routes. Without bridge it is the first in alphabetical order, and for xenbrN that does not exist ethN if that is a bridge, as with vif-bridge; both are warned of.",
   ],
   [
     '3.',
@@ -90,6 +90,7 @@ export const FINDINGS: readonly Part[] = [
     'Who else attaches vifs or may detach them: xl devd, a second vifd, rules, stanzas, other daemons.',
   ],
   ['node-quota, watch-quota', "For how many more vifs xenstore's default quotas last."],
+  ['forwarding', 'Does this domain pass packets on, where routed vifs need it.'],
   ['silo', "Does Xen's XSM policy seem to keep guests from this domain."],
   ['configuration', 'Are the files valid.'],
   ['vif', 'Each vif that has failed.'],

@@ -13,6 +13,7 @@ import { formatAnswer } from '../service/script-protocol.js';
 import { parseBackend, parseIfname, parseLive, type RawNodes } from '../vif/backend.js';
 import { detach } from '../vif/detach.js';
 import { errorText, writeError } from '../vif/hotplug-status.js';
+import { dropOwn } from '../vif/leftovers.js';
 import { resolveAttachment } from '../vif/policy.js';
 import { readAllNodes } from '../vif/reader.js';
 import { Reconciler } from '../vif/reconciler.js';
@@ -92,7 +93,7 @@ class Script {
       const backend = parseBackend(key, nodes);
       const want = resolveAttachment(backend, config);
       await detach(want, this.kernel);
-      if (want.guard !== undefined) await this.kernel.setGuard(want.ifname, undefined);
+      await dropOwn(want, this.kernel);
       return { ifname: want.ifname, bridge: backend.bridge ?? this.options.bridge ?? '-', ip: backend.ip };
     } catch (error) {
       if (error instanceof NodeError) return undefined;

@@ -4,6 +4,7 @@
  */
 import { parsePrefix } from '../network/prefix.js';
 import { parseMac, parseMtu } from '../vif/backend.js';
+import { parseNatNetwork } from '../vif/nat.js';
 import { parseAddressPattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
 import { AGENT, BIND, BRIDGE, BRIDGE_NAME, ifname, NAME_PATTERN, pattern } from './network-tables.js';
@@ -25,10 +26,10 @@ const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
   mode: optional({
-    ...oneOf('bridge'),
+    ...oneOf('bridge', 'routed', 'nat'),
     example: 'bridge',
     about:
-      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge), and one that is not\nknown is an error.",
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge, vif-route: routed,\nvif-nat: nat), and one that is not known is an error.",
   }),
   profile: optional({
     ...oneOf('pf', 'speed'),
@@ -63,11 +64,41 @@ const VIF = {
     about:
       'The VLANs of the port, as in xl: "10" without tags, "10p/20-29" also with the tags 20 to 29, "20/30" only with tags.\nThe bridge must filter VLANs. Without it a new port has what the bridge gives it, VLAN 1, and one that had others\nkeeps them until the vif is plugged again.',
   }),
+  ip: optional({
+    ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
+    example: ['192.0.2.7', '2001:db8:7::/64'],
+    about:
+      'The guest\'s addresses, where dom0 gives no ip=: what is routed to a vif of mode "routed" or "nat", and what guard\nholds it to. An address with a length is that host, unless no bit is set behind it: 192.0.2.0/28 is a network.',
+  }),
+  gateway: optional({
+    ...oneOrMore(text('an IPv4 or IPv6 address', (value) => (value.includes('/') ? undefined : parsePrefix(value)))),
+    example: ['192.0.2.1', 'fe80::1'],
+    about:
+      'The gateways of a routed vif\'s guest, which this domain has on the vif. Without it: the first IPv4 address of\ngatewaydev ("nat": the guest\'s address with 127 more in its last number), and fe80::1.',
+  }),
+  gatewaydev: optional({
+    ...ifname,
+    example: 'eth0',
+    about:
+      "The way to the network of routed vifs, where dom0 names none; eth0 without it. Guests' addresses that lie in its\nnetworks are answered for there.",
+  }),
+  source_table: optional({
+    ...number(1, 4_294_967_295),
+    example: 100,
+    about:
+      'What a routed guest sends is looked up in this routing table instead of following the default route; its own routes\nare yours to make: ip route add default via 198.51.100.1 table 100.',
+  }),
+  nat_network: setting({
+    ...oneOrMore(text('a prefix, of IPv4 up to /16, of IPv6 up to /96', parseNatNetwork)),
+    default: '10.0.0.0/8',
+    about:
+      'Where the address of a guest in mode "nat" comes from that has none given: in 10.0.0.0/8 vif 5/0 is 10.0.5.1, as by\nvif-nat.',
+  }),
   guard: setting({
     ...oneOf('auto', 'off', 'mac', 'ip'),
     default: 'auto',
     about:
-      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to the addresses in dom0\'s ip=;\nboth let it neither answer DHCP nor be a router. "auto": "ip" where dom0 gives ip=, else "off".',
+      'What the guest may not feign: "mac" holds it to its MAC address, "ip" also to its addresses, ip; both let it\nneither answer DHCP nor be a router. "auto": "ip" where there is an ip, and in the modes routed and nat, else "off".',
   }),
   guard_macs: optional({
     ...oneOrMore(text('a MAC address', parseMac)),
@@ -77,7 +108,7 @@ const VIF = {
   guard_ip: optional({
     ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
     example: ['192.0.2.7', '2001:db8:7::/64'],
-    about: "The guest's addresses for guard, instead of those in dom0's ip=.",
+    about: "The guest's addresses for guard, instead of those in ip.",
   }),
   allow_dhcp: setting({ ...yesOrNo, default: false, about: 'Whether a guarded guest may answer DHCP.' }),
   allow_router: setting({

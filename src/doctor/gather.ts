@@ -5,6 +5,7 @@ import { Kernel } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { readStatistics } from '../network/statistics.js';
 import { type LookIo, lookAtVifs } from '../vif/look.js';
+import { readForwarding } from '../vif/observe-routed.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { readBridgeFilter } from './bridge-filter.js';
 import { readConfigurationFiles } from './configuration-files.js';
@@ -35,6 +36,7 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
       running: await runningNames(),
       files: await readConfigurationFiles(),
       bridgeFilter: await readBridgeFilter(),
+      forwards: await readForwarding(),
     };
   } finally {
     kernel.close();

@@ -1,4 +1,5 @@
 /** All that `vifd doctor` knows of this machine, gathered once; every check is a function of it. Pure: the shape only. */
+import type { Family } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { Surroundings, VifSeen } from '../vif/seen.js';
 
@@ -21,6 +22,8 @@ export interface Machine extends Surroundings {
   readonly running: ReadonlySet<string>;
   readonly files: ConfigurationFiles;
   readonly bridgeFilter: BridgeFilter;
+  /** Whether packets of this family are passed on. */
+  readonly forwards: Readonly<Record<Family, boolean>>;
 }
 
 export interface Xenstore {

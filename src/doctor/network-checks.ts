@@ -1,6 +1,8 @@
 /** Checks of this domain's network: bridges, what drops their packets, and who else lays hands on vifs. Pure. */
 import type { Link } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
+import { familiesOf } from '../vif/routed.js';
+import { FORWARDING } from '../vif/routed-words.js';
 import { isVifLink } from '../vif/seen.js';
 import { type Check, error, type Judgement, ok, warning } from './finding.js';
 import { type DroppingChain, inTrouble, type Machine } from './machine.js';
@@ -15,6 +17,7 @@ export const NETWORK_CHECKS: readonly Check[] = [
   { code: 'vlan', judge: judgeVlans },
   { code: 'mtu', judge: judgeMtus },
   { code: 'br-netfilter', judge: judgeBridgeFilter },
+  { code: 'forwarding', judge: judgeForwarding },
   { code: 'networkmanager', judge: judgeNetworkManager },
   { code: 'networkd', judge: judgeNetworkd },
 ];
@@ -55,7 +58,9 @@ const namesOf = (links: readonly Link[]): string => links.map(({ ifname }) => pl
 
 function judgeBridges(machine: Machine): Judgement[] {
   if (machine.netlinkFault !== undefined) return [];
+  const { vifs } = machine;
   const bridges = bridgesOf(machine);
+  if (bridges.length === 0 && vifs.some(({ want }) => want !== undefined && want.mode !== 'bridge')) return [];
   if (bridges.length === 0)
     return [
       warning(
@@ -141,6 +146,18 @@ function concernsBridges({ family }: DroppingChain, { iptables, ip6tables }: Mac
   if (family === 'ip') return iptables === true;
   if (family === 'ip6') return ip6tables === true;
   return family === 'inet' && (iptables === true || ip6tables === true);
+}
+
+/** Only where vifs need it: for a bridge this domain passes nothing on itself. */
+function judgeForwarding({ vifs, forwards }: Machine): Judgement[] {
+  const routed = vifs.flatMap(({ want }) => (want === undefined || want.mode === 'bridge' ? [] : [want]));
+  const stuck = [...new Set(routed.flatMap(familiesOf))].filter((family) => !forwards[family]);
+  if (routed.length > 0 && stuck.length === 0) return [ok('this domain passes on what routed vifs send')];
+  return stuck.map((family) => {
+    const names = routed.filter((want) => familiesOf(want).includes(family)).map(({ ifname }) => plainWord(ifname));
+    const what = family === 'ipv4' ? 'IPv4' : 'IPv6';
+    return error(`this domain passes no ${what} packets on, which ${names.join(', ')} needs`, FORWARDING[family]);
+  });
 }
 
 function judgeNetworkManager({ running, files }: Machine): Judgement[] {

@@ -1,4 +1,4 @@
-/** The nftables table in which guards stand, in nft's words (nft(8)). Pure. */
+/** The nftables tables of vifd, in nft's words (nft(8)): in each a map leads from an interface's name to a chain. Pure. */
 
 /** Rules for one interface; the chain's name must change when they do. */
 export interface Guard {
@@ -12,28 +12,70 @@ export interface GuardChange {
   readonly guard: Guard | undefined;
 }
 
-export const TABLE = 'bridge vifd';
+/** `bridge`: guards of bridge ports; `inet`: guards of routed vifs; `nat`: what hides guests' addresses. */
+export type TableName = 'bridge' | 'inet' | 'nat';
+
+export interface TableForm {
+  /** Family and name. */
+  readonly table: string;
+  readonly map: string;
+  /** The chain that asks the map, and its hook. */
+  readonly asks: string;
+  readonly hook: string;
+  /** What a vif without its chain cannot be. */
+  readonly purpose: 'guarded' | 'masqueraded';
+}
+
+export const TABLES: Readonly<Record<TableName, TableForm>> = {
+  bridge: {
+    table: 'bridge vifd',
+    map: 'guards',
+    asks: 'from_vifs',
+    hook: 'type filter hook prerouting priority filter',
+    purpose: 'guarded',
+  },
+  // Before connection tracking: what is forged leaves no trace in it.
+  inet: {
+    table: 'inet vifd',
+    map: 'guards',
+    asks: 'from_vifs',
+    hook: 'type filter hook prerouting priority raw',
+    purpose: 'guarded',
+  },
+  // The interface that a packet came in by is known there since Linux 5.7.
+  nat: {
+    table: 'inet vifd_nat',
+    map: 'masqueraded',
+    asks: 'from_vifs',
+    hook: 'type nat hook postrouting priority srcnat',
+    purpose: 'masqueraded',
+  },
+};
 
 /** What each transaction begins with; all of it may be there already. */
-export const HEAD: readonly string[] = [
-  `add table ${TABLE}`,
-  `add map ${TABLE} guards { type ifname : verdict; }`,
-  `add chain ${TABLE} from_vifs { type filter hook prerouting priority filter; policy accept; }`,
-  `flush chain ${TABLE} from_vifs`,
-  `add rule ${TABLE} from_vifs iifname vmap @guards`,
+export const headOf = ({ table, map, asks, hook }: TableForm): readonly string[] => [
+  `add table ${table}`,
+  `add map ${table} ${map} { type ifname : verdict; }`,
+  `add chain ${table} ${asks} { ${hook}; policy accept; }`,
+  `flush chain ${table} ${asks}`,
+  `add rule ${table} ${asks} iifname vmap @${map}`,
 ];
 
 /** What makes one change, and notes it in `chains`. */
-export function linesFor({ ifname, guard }: GuardChange, chains: Map<string, string>): string[] {
+export function linesFor(
+  { table, map }: TableForm,
+  { ifname, guard }: GuardChange,
+  chains: Map<string, string>,
+): string[] {
   const old = chains.get(ifname);
   const lines: string[] = [];
   if (guard !== undefined) {
     const { chain, rules } = guard;
-    lines.push(`add chain ${TABLE} ${chain}`, `flush chain ${TABLE} ${chain}`);
-    for (const rule of rules) lines.push(`add rule ${TABLE} ${chain} ${rule}`);
+    lines.push(`add chain ${table} ${chain}`, `flush chain ${table} ${chain}`);
+    for (const rule of rules) lines.push(`add rule ${table} ${chain} ${rule}`);
   }
-  if (old !== undefined) lines.push(`delete element ${TABLE} guards { "${ifname}" : jump ${old} }`);
-  if (guard !== undefined) lines.push(`add element ${TABLE} guards { "${ifname}" : jump ${guard.chain} }`);
+  if (old !== undefined) lines.push(`delete element ${table} ${map} { "${ifname}" : jump ${old} }`);
+  if (guard !== undefined) lines.push(`add element ${table} ${map} { "${ifname}" : jump ${guard.chain} }`);
   if (guard === undefined) chains.delete(ifname);
   else chains.set(ifname, guard.chain);
   return lines;

@@ -10,7 +10,7 @@ import {
   parseFamilyId,
   parseWantedFeatures,
 } from './ethtool.js';
-import type { Guard } from './guard-table.js';
+import { type Guard, TABLES, type TableName } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
 import { Nftables } from './nftables.js';
 import { type Family, formatPrefix, type Prefix } from './prefix.js';
@@ -23,7 +23,6 @@ import {
   encodeProxy,
   encodeRoute,
   encodeRule,
-  type ProxyNeighbour,
   parseProxy,
   parseRoute,
   parseRule,
@@ -38,6 +37,7 @@ import {
   RTM_NEWNEIGH,
   RTM_NEWROUTE,
   RTM_NEWRULE,
+  type SeenProxy,
   type SeenRoute,
   type SourceRule,
 } from './routes.js';
@@ -70,11 +70,11 @@ export interface KernelNetwork {
   /** Of a link that is a port of a bridge. */
   setPort(link: LinkName, port: PortSettings): Promise<void>;
   /** The chain that guards the interface of this name, there or not, as it was at most `maxAgeMs` ago. */
-  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined>;
+  getGuard(ifname: string, maxAgeMs: number, table?: TableName): Promise<string | undefined>;
   /** Rejects with AttachError. */
-  setGuard(ifname: string, guard: Guard | undefined): Promise<void>;
-  /** All names that are guarded. */
-  listGuarded(): Promise<string[]>;
+  setGuard(ifname: string, guard: Guard | undefined, table?: TableName): Promise<void>;
+  /** All names that stand in the table. */
+  listGuarded(table?: TableName): Promise<string[]>;
   /** None for a link that is no port of a bridge. */
   getVlans(link: LinkName): Promise<PortVlans>;
   /** These and no others; what the port has already stays without a gap. */
@@ -93,7 +93,7 @@ export interface KernelNetwork {
   listRules(family: Family): Promise<SourceRule[]>;
   addRule(rule: SourceRule): Promise<void>;
   deleteRule(rule: SourceRule): Promise<void>;
-  listProxies(family: Family): Promise<ProxyNeighbour[]>;
+  listProxies(family: Family): Promise<SeenProxy[]>;
   addProxy(link: LinkName, address: string): Promise<void>;
   deleteProxy(link: LinkName, address: string): Promise<void>;
   /** The features that are wanted, active or not. */
@@ -107,7 +107,11 @@ export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
 export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
-  private readonly nftables = new Nftables();
+  private readonly nftables: Readonly<Record<TableName, Nftables>> = {
+    bridge: new Nftables(TABLES.bridge),
+    inet: new Nftables(TABLES.inet),
+    nat: new Nftables(TABLES.nat),
+  };
   private ethtoolFamily: Promise<number> | undefined;
 
   /**
@@ -149,16 +153,16 @@ export class Kernel implements KernelNetwork {
     await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
   }
 
-  getGuard(ifname: string, maxAgeMs: number): Promise<string | undefined> {
-    return this.nftables.chainOf(ifname, maxAgeMs);
+  getGuard(ifname: string, maxAgeMs: number, table: TableName = 'bridge'): Promise<string | undefined> {
+    return this.nftables[table].chainOf(ifname, maxAgeMs);
   }
 
-  setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
-    return this.nftables.set(ifname, guard);
+  setGuard(ifname: string, guard: Guard | undefined, table: TableName = 'bridge'): Promise<void> {
+    return this.nftables[table].set(ifname, guard);
   }
 
-  listGuarded(): Promise<string[]> {
-    return this.nftables.names();
+  listGuarded(table: TableName = 'bridge'): Promise<string[]> {
+    return this.nftables[table].names();
   }
 
   async getVlans({ ifindex, ifname }: LinkName): Promise<PortVlans> {
@@ -220,7 +224,7 @@ export class Kernel implements KernelNetwork {
     await ignoring(this.ask(describeRule('remove', rule), '', RTM_DELRULE, encodeRule(rule), 'ack'), 'ENOENT');
   }
 
-  async listProxies(family: Family): Promise<ProxyNeighbour[]> {
+  async listProxies(family: Family): Promise<SeenProxy[]> {
     const answers = await this.listOf('proxied neighbours', RTM_GETNEIGH, encodeGetProxies(family));
     return answers.flatMap((answer) => parseProxy(answer) ?? []);
   }

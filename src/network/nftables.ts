@@ -1,5 +1,5 @@
 /**
- * EDGE: the nftables table of vifd. A map leads from an interface's name to the chain of rules for the frames that come in by
+ * EDGE: an nftables table of vifd. A map leads from an interface's name to the chain of rules for the frames that come in by
  * it, so rules can be in force before the interface is up, or there at all.
  *
  * INVARIANTS
@@ -8,10 +8,13 @@
  */
 import { spawn } from 'node:child_process';
 import { AttachError, printable } from '../errors.js';
-import { type Guard, type GuardChange, HEAD, linesFor, TABLE } from './guard-table.js';
+import { type Guard, type GuardChange, headOf, linesFor, type TableForm } from './guard-table.js';
 
 const NFT_MAX_MS = 5_000;
-const INSTALL = 'install nftables, or set guard = "off"';
+const INSTALL = {
+  guarded: 'install nftables, or set guard = "off"',
+  masqueraded: 'install nftables, or route: mode = "routed"',
+} as const;
 
 interface Change extends GuardChange {
   readonly resolve: () => void;
@@ -36,6 +39,7 @@ export class Nftables {
   private running = false;
   /** The last change of each name that is not done yet. */
   private readonly underWay = new Map<string, Promise<void>>();
+  constructor(private readonly form: TableForm) {}
 
   /** The chain that guards this interface, as it was at most `maxAgeMs` ago. Without nft there is none. */
   async chainOf(ifname: string, maxAgeMs: number): Promise<string | undefined> {
@@ -82,11 +86,13 @@ export class Nftables {
   private async apply(changes: readonly Change[]): Promise<void> {
     const { chains, inForce } = await this.read(Number.POSITIVE_INFINITY);
     const after = new Map(chains);
-    const lines = changes.flatMap((change) => linesFor(change, after));
+    const lines = changes.flatMap((change) => linesFor(this.form, change, after));
     if (lines.length === 0) return;
     const used = new Set(after.values());
     const unused = new Set([...chains.values()].filter((chain) => !used.has(chain)));
-    await run(['-f', '-'], [...HEAD, ...lines, ...[...unused].map((chain) => `delete chain ${TABLE} ${chain}`)]);
+    const { table, purpose } = this.form;
+    const gone = [...unused].map((chain) => `delete chain ${table} ${chain}`);
+    await run(['-f', '-'], [...headOf(this.form), ...lines, ...gone], purpose);
     const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
     this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]) });
   }
@@ -94,7 +100,7 @@ export class Nftables {
   private read(maxAgeMs: number): Promise<State> {
     if (this.state === undefined || performance.now() - this.readAt > maxAgeMs) {
       this.readAt = performance.now();
-      this.state = list().catch(() => NOTHING); // no such table, or no nft
+      this.state = list(this.form).catch(() => NOTHING); // no such table, or no nft
     }
     return this.state;
   }
@@ -106,8 +112,8 @@ interface Listed {
   readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
 }
 
-async function list(): Promise<State> {
-  const { nftables } = JSON.parse(await run(['-j', 'list', 'table', ...TABLE.split(' ')], [])) as {
+async function list({ table, asks, purpose }: TableForm): Promise<State> {
+  const { nftables } = JSON.parse(await run(['-j', 'list', 'table', ...table.split(' ')], [], purpose)) as {
     nftables: Listed[];
   };
   const elements = nftables.flatMap(({ map }) => map?.elem ?? []);
@@ -115,14 +121,14 @@ async function list(): Promise<State> {
     elements.flatMap(([name, verdict]) => (verdict.jump?.target ? [[name, verdict.jump.target]] : [])),
   );
   const rules = nftables.flatMap(({ rule }) => rule ?? []);
-  const asked = rules.some(({ chain, expr }) => chain === 'from_vifs' && expr.some((one) => 'vmap' in one));
+  const asked = rules.some(({ chain, expr }) => chain === asks && expr.some((one) => 'vmap' in one));
   const full = new Set(rules.map(({ chain }) => chain));
   const inForce = asked ? [...chains].filter(([, chain]) => full.has(chain)).map(([name]) => name) : [];
   return { chains, inForce: new Set(inForce) };
 }
 
 /** Not by execa: loaded for the whole life of the agent it costs 5 MiB. */
-function run(args: readonly string[], lines: readonly string[]): Promise<string> {
+function run(args: readonly string[], lines: readonly string[], purpose: TableForm['purpose']): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn('nft', args);
     // Not spawn's own time limit, which outlives a program that could not be started.
@@ -130,8 +136,8 @@ function run(args: readonly string[], lines: readonly string[]): Promise<string>
     const said = { out: '', err: '' };
     child.on('error', (cause: NodeJS.ErrnoException) => {
       clearTimeout(timer);
-      const what = `the vif cannot be guarded: nft cannot be run (${cause.code})`;
-      reject(new AttachError('ENONFT', what, INSTALL, { cause }));
+      const what = `the vif cannot be ${purpose}: nft cannot be run (${cause.code})`;
+      reject(new AttachError('ENONFT', what, INSTALL[purpose], { cause }));
     });
     // Where it could not be started for want of descriptors there are no pipes.
     child.stdout?.setEncoding('utf8').on('data', (text) => {
@@ -148,7 +154,7 @@ function run(args: readonly string[], lines: readonly string[]): Promise<string>
       const why = signal
         ? `it did not end within ${NFT_MAX_MS / 1000} s`
         : printable(said.err.split('\n')[0] ?? '', 200);
-      reject(new AttachError('ENFT', `the vif cannot be guarded: nft refused the rules`, why));
+      reject(new AttachError('ENFT', `the vif cannot be ${purpose}: nft refused the rules`, why));
     });
   });
 }

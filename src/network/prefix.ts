@@ -69,3 +69,35 @@ export function addressBits(address: string): bigint {
   const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0');
   return [...before, ...zeros, ...after].reduce((sum, group) => (sum << 16n) | BigInt(`0x${group}`), 0n);
 }
+
+/** The inverse of addressBits. */
+export function addressOf(bits: bigint, family: Family): string {
+  const size = family === 'ipv4' ? 4 : 16;
+  return addressText(Uint8Array.from({ length: size }, (_, i) => Number((bits >> BigInt(8 * (size - 1 - i))) & 0xffn)));
+}
+
+/** Whether the address lies in the prefix. */
+export function holds({ family, address, length }: Prefix, other: string): boolean {
+  if (other.includes(':') !== (family === 'ipv6')) return false;
+  const rest = BigInt((family === 'ipv4' ? 32 : 128) - length);
+  return addressBits(address) >> rest === addressBits(other) >> rest;
+}
+
+export const isHost = ({ family, length }: Prefix): boolean => length === (family === 'ipv4' ? 32 : 128);
+
+export const hostPrefix = (address: string): Prefix =>
+  address.includes(':') ? { family: 'ipv6', address, length: 128 } : { family: 'ipv4', address, length: 32 };
+
+/** An address with the length of its network is a host; only with no bits behind the prefix it is the network. */
+export function routedPrefix(text: string): Prefix | undefined {
+  const prefix = parsePrefix(text);
+  if (prefix === undefined) return undefined;
+  const address = addressOf(addressBits(prefix.address), prefix.family);
+  const network = formatPrefix(prefix).split('/')[0] as string;
+  const own = addressBits(network) === addressBits(address);
+  return { family: prefix.family, address, length: own ? prefix.length : prefix.family === 'ipv4' ? 32 : 128 };
+}
+
+/** `192.0.2.7`, `2001:db8::/64`. */
+export const shortPrefix = (prefix: Prefix): string =>
+  isHost(prefix) ? prefix.address : `${prefix.address}/${prefix.length}`;

@@ -48,10 +48,12 @@ const RT_SCOPE_LINK = 253;
 const RTM_F_CLONED = 0x200;
 
 const NDA_DST = 1;
+const NDA_PROTOCOL = 12;
 const NTF_PROXY = 8;
 
 const FRA_SRC = 2;
 const FRA_PRIORITY = 6;
+const FRA_SUPPRESS_PREFIXLEN = 14;
 const FRA_TABLE = 15;
 const FRA_PROTOCOL = 21;
 const FR_ACT_TO_TBL = 1;
@@ -85,12 +87,20 @@ export interface SourceRule {
   readonly table: number;
   /** The lowest is asked first; the main table is at 32766. */
   readonly priority: number;
+  /** A default route in that table does not count. */
+  readonly skipDefault?: boolean;
 }
 
 /** An address for which this machine answers on an interface, as if it were there. */
 export interface ProxyNeighbour {
   readonly address: string;
   readonly ifindex: number;
+}
+
+/** As the kernel has it. */
+export interface SeenProxy extends ProxyNeighbour {
+  /** RTPROT_VIFD: made by vifd. */
+  readonly protocol: number;
 }
 
 const afOf = (family: Family): number => (family === 'ipv4' ? AF_INET : AF_INET6);
@@ -181,12 +191,13 @@ const sameAddress = (a: string | undefined, b: string | undefined): boolean =>
   a === undefined || b === undefined ? a === b : addressText(addressBytes(a)) === addressText(addressBytes(b));
 
 /** RTM_NEWRULE and RTM_DELRULE. */
-export function encodeRule({ from, table, priority }: SourceRule): Uint8Array {
+export function encodeRule({ from, table, priority, skipDefault }: SourceRule): Uint8Array {
   const attributes: Attribute[] = [
     [FRA_SRC, addressBytes(formatPrefix(from).split('/')[0] as string)],
     [FRA_PRIORITY, priority],
     [FRA_TABLE, table],
     [FRA_PROTOCOL, Uint8Array.of(RTPROT_VIFD)],
+    ...(skipDefault ? [[FRA_SUPPRESS_PREFIXLEN, 0] as const] : []),
   ];
   return message(FIB_RULE_HDR, attributes, (header) => {
     header[0] = afOf(from.family);
@@ -209,12 +220,17 @@ export function parseRule(payload: Uint8Array): SourceRule | undefined {
     from: prefixOf(family, attributes.get(FRA_SRC), payload[2] ?? 0),
     table: attributeU32(attributes, FRA_TABLE) ?? payload[4] ?? 0,
     priority: attributeU32(attributes, FRA_PRIORITY) ?? 0,
+    ...(attributeU32(attributes, FRA_SUPPRESS_PREFIXLEN) === 0 && { skipDefault: true }),
   };
 }
 
 /** RTM_NEWNEIGH and RTM_DELNEIGH. */
 export function encodeProxy({ address, ifindex }: ProxyNeighbour): Uint8Array {
-  return message(NDMSG, [[NDA_DST, addressBytes(address)]], (header, view) => {
+  const attributes: Attribute[] = [
+    [NDA_DST, addressBytes(address)],
+    [NDA_PROTOCOL, Uint8Array.of(RTPROT_VIFD)],
+  ];
+  return message(NDMSG, attributes, (header, view) => {
     header[0] = address.includes(':') ? AF_INET6 : AF_INET;
     view.setInt32(4, ifindex, LITTLE_ENDIAN);
     header[10] = NTF_PROXY;
@@ -229,11 +245,13 @@ export function encodeGetProxies(family: Family): Uint8Array {
 }
 
 /** The payload of an RTM_NEWNEIGH. */
-export function parseProxy(payload: Uint8Array): ProxyNeighbour | undefined {
+export function parseProxy(payload: Uint8Array): SeenProxy | undefined {
   if (payload.length < NDMSG || ((payload[10] ?? 0) & NTF_PROXY) === 0) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, NDMSG);
-  const address = addressOf(parseAttributes(payload.subarray(NDMSG)), NDA_DST);
-  return address === undefined ? undefined : { address, ifindex: view.getInt32(4, LITTLE_ENDIAN) };
+  const attributes = parseAttributes(payload.subarray(NDMSG));
+  const address = addressOf(attributes, NDA_DST);
+  if (address === undefined) return undefined;
+  return { address, ifindex: view.getInt32(4, LITTLE_ENDIAN), protocol: attributes.get(NDA_PROTOCOL)?.[0] ?? 0 };
 }
 
 /** `192.0.2.0/24 via 10.0.0.1 metric 5`, for people. */

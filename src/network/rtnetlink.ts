@@ -13,6 +13,8 @@ import {
 } from './attributes.js';
 import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
 import { type BridgeSettings, encodeBridgeSettings, parseBridgeSettings } from './bridge-settings.js';
+import { encodeIpv4Conf, type Ipv4Conf, type Ipv6Conf, parseIpv4Conf, parseIpv6Conf } from './devconf.js';
+import { addressText, type Prefix } from './prefix.js';
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -79,10 +81,13 @@ export interface Link {
   readonly parentDev: string;
   /** Undefined when the kernel runs without IPv6. */
   readonly addrGenMode: number | undefined;
+  readonly ipv4?: Ipv4Conf | undefined;
+  /** Undefined when the kernel runs without IPv6. */
+  readonly ipv6?: Ipv6Conf | undefined;
 }
 
 /** What a set-link request changes; absent fields stay. */
-export interface LinkChange {
+export interface LinkChange extends Partial<Ipv4Conf> {
   readonly ifname?: string;
   readonly alias?: string;
   readonly address?: string;
@@ -137,9 +142,10 @@ export function encodeSetLink(ifindex: number, change: LinkChange): Uint8Array {
   if (change.mtu !== undefined) attributes.push([IFLA_MTU, change.mtu]);
   if (change.txqlen !== undefined) attributes.push([IFLA_TXQLEN, change.txqlen]);
   if (change.master !== undefined) attributes.push([IFLA_MASTER, change.master]);
-  if (change.addrGenMode !== undefined) {
-    attributes.push([IFLA_AF_SPEC, [[AF_INET6, [[IFLA_INET6_ADDR_GEN_MODE, Uint8Array.of(change.addrGenMode)]]]]]);
-  }
+  const families = encodeIpv4Conf(change);
+  if (change.addrGenMode !== undefined)
+    families.push([AF_INET6, [[IFLA_INET6_ADDR_GEN_MODE, Uint8Array.of(change.addrGenMode)]]]);
+  if (families.length > 0) attributes.push([IFLA_AF_SPEC, families]);
   const mask = change.up === undefined ? 0 : IFF_UP;
   return join(ifinfomsg(ifindex, change.up ? IFF_UP : 0, mask), encodeAttributes(attributes));
 }
@@ -173,6 +179,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   const info = parseAttributes(linkInfo ?? NONE);
   const kind = attributeString(info, IFLA_INFO_KIND) ?? '';
   const bridge = kind === 'bridge' ? parseBridgeSettings(parseAttributes(info.get(IFLA_INFO_DATA) ?? NONE)) : undefined;
+  const families = parseAttributes(attributes.get(IFLA_AF_SPEC) ?? NONE);
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),
     ifname: attributeString(attributes, IFLA_IFNAME) ?? '',
@@ -189,13 +196,14 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     bridge,
     port: parsePortSettings(info),
     parentDev: attributeString(attributes, IFLA_PARENT_DEV_NAME) ?? '',
-    addrGenMode: parseAddrGenMode(attributes),
+    addrGenMode: parseAddrGenMode(families),
+    ipv4: parseIpv4Conf(families),
+    ipv6: parseIpv6Conf(families),
   };
 }
 
-function parseAddrGenMode(attributes: AttributeMap): number | undefined {
-  const families = attributes.get(IFLA_AF_SPEC);
-  const inet6 = families === undefined ? undefined : parseAttributes(families).get(AF_INET6);
+function parseAddrGenMode(families: AttributeMap): number | undefined {
+  const inet6 = families.get(AF_INET6);
   return inet6 === undefined ? undefined : parseAttributes(inet6).get(IFLA_INET6_ADDR_GEN_MODE)?.[0];
 }
 
@@ -217,6 +225,13 @@ export function parseAddress(payload: Uint8Array): LinkAddress | undefined {
     protocol: attributes.get(IFA_PROTO)?.[0] ?? 0,
   };
 }
+
+/** In text. */
+export const prefixOf = ({ family, bytes, prefixLength }: LinkAddress): Prefix => ({
+  family: family === AF_INET6 ? 'ipv6' : 'ipv4',
+  address: addressText(bytes),
+  length: prefixLength,
+});
 
 /** RTM_DELADDR. */
 export function encodeDeleteAddress({ ifindex, family, prefixLength, bytes }: LinkAddress): Uint8Array {

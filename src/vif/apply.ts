@@ -1,6 +1,10 @@
 /** EDGE: carries the steps of a plan out, in order; the first that fails ends it with the kernel's reason. */
-import { type AttachError, hasCode } from '../errors.js';
+import { AttachError, hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import { formatPrefix, shortPrefix } from '../network/prefix.js';
+import { RT_TABLE_MAIN } from '../network/routes.js';
+import { plainWord } from '../text.js';
+import { dropProxy } from './leftovers.js';
 import type { Step } from './plan.js';
 
 export interface Applied {
@@ -43,21 +47,63 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'clear-features':
       await kernel.clearFeatures(step.link, step.names);
       return undefined;
+    case 'add-address':
+      await kernel.addAddress(step.link, step.prefix);
+      return undefined;
+    case 'add-route':
+      await addRoute(step, kernel);
+      return undefined;
+    case 'delete-route':
+      await kernel.deleteRoute(step.link, step.route);
+      return undefined;
+    case 'add-rule':
+      await kernel.addRule(step.rule);
+      return undefined;
+    case 'delete-rule':
+      await kernel.deleteRule(step.rule);
+      return undefined;
+    case 'delete-proxy':
+      await dropProxy(step.proxy, kernel);
+      return undefined;
+    case 'add-proxy':
+      await kernel.addProxy(step.link, step.address);
+      return undefined;
     default:
       return step satisfies never;
   }
 }
 
 async function setGuard(
-  { ifname, guard, required }: Extract<Step, { do: 'set-guard' }>,
+  { table, ifname, guard, required }: Extract<Step, { do: 'set-guard' }>,
   kernel: KernelNetwork,
 ): Promise<string | undefined> {
   try {
-    await kernel.setGuard(ifname, guard);
+    await kernel.setGuard(ifname, guard, table);
     return undefined;
   } catch (error) {
     if (required || !hasCode(error, 'ENONFT', 'ENFT')) throw error;
     return `${ifname} is not held to the addresses in dom0's ip=: ${(error as Error).message}; ${(error as AttachError).hint}`;
+  }
+}
+
+/** One destination leads to one place. Rejects with AttachError where it leads to another already. */
+async function addRoute({ link, route }: Extract<Step, { do: 'add-route' }>, kernel: KernelNetwork): Promise<void> {
+  try {
+    await kernel.addRoute(link, route);
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
+    const { destination } = route;
+    const [routes, links] = await Promise.all([kernel.listRoutes(destination.family), kernel.listLinks()]);
+    const holder = routes.find(
+      (seen) => seen.table === RT_TABLE_MAIN && formatPrefix(seen.destination) === formatPrefix(destination),
+    );
+    const ifname = links.find(({ ifindex }) => ifindex === holder?.ifindex)?.ifname ?? 'another interface';
+    const text = shortPrefix(destination);
+    throw new AttachError(
+      'EROUTE',
+      `${text} cannot be routed to ${link.ifname}: it is routed to ${plainWord(ifname)} already`,
+      `an address belongs to one vif; give another in ip=, or remove the route: ip route del ${text} dev ${plainWord(ifname)}`,
+    );
   }
 }
 

@@ -1,10 +1,12 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
 import { hasCode } from '../errors.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
-import type { Attachment } from './attachment.js';
-import { type Found, findLink, findPlace, observePlace } from './observe.js';
-import { planVif, type Step } from './plan.js';
+import { type Attachment, guardTable } from './attachment.js';
+import { type Found, type FoundBridge, findLink, findPlace, observePlace } from './observe.js';
+import { type Place, planVif, type Step } from './plan.js';
+import { routedText, routedWarnings } from './routed-words.js';
 
 export interface Attached {
   /** What it is connected to, for people: the bridge's name. */
@@ -46,18 +48,32 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   const [guard, addresses, features, place] = await Promise.all([
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
-      : kernel.getGuard(want.ifname, want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
+      : kernel.getGuard(
+          want.ifname,
+          want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
+          guardTable(want.mode),
+        ),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
     observePlace(want, found, link, kernel),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  const bridge = found.link.ifname;
-  return { to: bridge, bridge, mtu, steps: done, warnings: [...warnings, ...warningsOf(found)] };
+  const bridge = found.mode === 'bridge' ? found.link.ifname : undefined;
+  const to = bridge ?? describePlace(want);
+  return { to, bridge, mtu, steps: done, warnings: [...warnings, ...warningsOf(want, found, link, place)] };
 }
 
-function warningsOf({ warning, link: { ifname, up } }: Found): string[] {
+/** `routes for 192.0.2.7, 2001:db8::7`. */
+const describePlace = (want: Attachment): string => (want.mode === 'bridge' ? '' : `routes for ${routedText(want)}`);
+
+function warningsOf(want: Attachment, found: Found, link: Link, place: Place): string[] {
+  if (found.mode === 'bridge') return bridgeWarnings(found);
+  if (want.mode === 'bridge' || place.mode === 'bridge') return [];
+  return routedWarnings(want, link, place).map(({ says, remedy }) => `${says}: ${remedy}`);
+}
+
+function bridgeWarnings({ warning, link: { ifname, up } }: FoundBridge): string[] {
   const down = `the bridge ${ifname} is down, so no packet passes: ip link set ${ifname} up`;
   return [...(warning === undefined ? [] : [warning]), ...(up ? [] : [down])];
 }

@@ -1,7 +1,8 @@
 /** What can be wanted for a vif: a closed union by mode. Pure. */
 import type { PortSettings } from '../network/bridge-port.js';
 import type { PortVlans } from '../network/bridge-vlan.js';
-import type { Guard } from '../network/guard-table.js';
+import type { Guard, TableName } from '../network/guard-table.js';
+import type { Prefix } from '../network/prefix.js';
 import type { Ifname } from './backend.js';
 import type { Policy } from './rules.js';
 
@@ -38,4 +39,26 @@ export interface BridgeAttachment extends InterfaceWanted {
   readonly port: PortSettings;
 }
 
-export type Attachment = BridgeAttachment;
+/** A vif to which addresses are routed; `nat`: behind the addresses of this domain. */
+export interface RoutedAttachment extends InterfaceWanted {
+  readonly mode: 'routed' | 'nat';
+  /** The guest's, in the order in which they were named. */
+  readonly addresses: readonly Prefix[];
+  /** The guest's gateways, which this domain has on the vif. Of a family that is not named: see findGateways. */
+  readonly gateways: readonly string[];
+  /** The way to the network: its address serves as gateway, and there this domain answers for the guest. */
+  readonly gatewaydev: Ifname | undefined;
+  /** What comes from the guest is looked up in this table instead of main's default route. */
+  readonly sourceTable: number | undefined;
+  /** Hides the guest's addresses; undefined where they are to be seen. */
+  readonly masquerade: Guard | undefined;
+}
+
+export type Attachment = BridgeAttachment | RoutedAttachment;
+
+/** Undefined where none is asked for. */
+export const bridgeOf = (want: Attachment | undefined): Ifname | undefined =>
+  want?.mode === 'bridge' ? want.bridge : undefined;
+
+/** Where the guard of a vif in this mode stands. */
+export const guardTable = (mode: Attachment['mode']): TableName => (mode === 'bridge' ? 'bridge' : 'inet');

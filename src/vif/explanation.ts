@@ -9,19 +9,10 @@ import { plainWord } from '../text.js';
 import { keyText } from '../xenstore/paths.js';
 import { kernelName, XenbusState } from './backend.js';
 import { explainKernelError } from './failure.js';
+import { type Judgement, note, ok, wait, wrong } from './judgement.js';
 import { describeStep, planVif, type Step } from './plan.js';
+import { judgeRoutedForwarding, judgeRoutes, judgeWayOut } from './routed-explanation.js';
 import { isVifLink, type VifSeen } from './seen.js';
-
-/** `note`: odd, but no hindrance. `wait`: somebody else has the next word. `wrong`: somebody has to do something. */
-export type Verdict = 'ok' | 'note' | 'wait' | 'wrong';
-
-export interface Judgement {
-  readonly verdict: Verdict;
-  /** A sentence with the value. */
-  readonly says: string;
-  /** What to do; empty when there is nothing. */
-  readonly remedy: string;
-}
 
 export interface Station {
   readonly name: string;
@@ -31,11 +22,6 @@ export interface Station {
 export interface Account extends Judgement {
   readonly station: string;
 }
-
-const ok = (says: string): Judgement => ({ verdict: 'ok', says, remedy: '' });
-const note = (says: string, remedy: string): Judgement => ({ verdict: 'note', says, remedy });
-const wait = (says: string, remedy: string): Judgement => ({ verdict: 'wait', says, remedy });
-const wrong = (says: string, remedy: string): Judgement => ({ verdict: 'wrong', says, remedy });
 
 const DMESG = 'see the kernel log of this domain: dmesg | grep vif';
 const VIF_LINE = "correct the guest's vif line in dom0, then xl network-detach and xl network-attach";
@@ -48,15 +34,15 @@ export const STATIONS: readonly Station[] = [
   { name: 'online', judge: judgeOnline },
   { name: 'netback', judge: judgeNetback },
   { name: 'interface', judge: judgeInterface },
-  { name: 'bridge', judge: judgeBridge },
+  { name: 'bridge', judge: (seen) => judgeRoutes(seen) ?? judgeBridge(seen) },
   { name: 'attachment', judge: judgeAttachment },
   { name: 'mtu', judge: judgeMtu },
   { name: 'hotplug', judge: judgeHotplug },
   { name: 'guest', judge: judgeGuest },
   { name: 'connection', judge: judgeConnection },
   { name: 'carrier', judge: judgeCarrier },
-  { name: 'forwarding', judge: judgeForwarding },
-  { name: 'uplink', judge: judgeUplink },
+  { name: 'forwarding', judge: (seen) => judgeRoutedForwarding(seen) ?? judgeForwarding(seen) },
+  { name: 'uplink', judge: (seen) => judgeWayOut(seen) ?? judgeUplink(seen) },
 ];
 
 /** Up to the first station that is not as it should be; notes do not end it. */
@@ -178,7 +164,9 @@ function judgeAttachment(seen: VifSeen): Judgement {
 
 /** Without these no packet passes. */
 const hinders = (step: Step): boolean =>
-  step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true);
+  step.do === 'add-address' ||
+  step.do === 'add-route' ||
+  (step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true));
 
 function describeMissing(step: Step, { bridge }: VifSeen): string {
   if (step.do !== 'set-link' || step.change.master === undefined || bridge === undefined)

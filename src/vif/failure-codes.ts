@@ -29,6 +29,18 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
     remedy:
       'ip link set BRIDGE type bridge vlan_filtering 1, and give the card in it the VLANs: bridge vlan add dev eth0 vid 10',
   },
+  ENOGATEWAY: {
+    means: 'a routed vif has no address that its guest could take for its gateway',
+    remedy: 'set gateway, or name the interface to the network: gatewaydev',
+  },
+  ENATNETWORK: {
+    means: 'nat_network has no address for this vif',
+    remedy: "give it one by ip= in the guest's vif line, or set a larger nat_network",
+  },
+  EROUTE: {
+    means: 'an address of the guest is routed to another interface already; the sentence names both',
+    remedy: 'give the guest another address, or remove that route',
+  },
   ENONFT: {
     means: 'the vif is to be guarded, and the program nft cannot be started',
     remedy: 'install nftables, or write guard = "off"',

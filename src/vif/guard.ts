@@ -1,8 +1,8 @@
 /**
  * What a guarded guest may not send: nftables rules for the frames that come in by its vif. Pure.
  *
- * They stand in a chain of the bridge family's prerouting hook, so they hold for what is forwarded and for what this domain
- * itself receives, and for a vif in any bridge. The last word is "accept": only the guest's own falsehoods are dropped.
+ * They stand in a chain of the prerouting hook, of the bridge family or, for a routed vif, of inet: so they hold for what is
+ * forwarded and for what this domain itself receives, and for a vif in any bridge. The last word is "accept": only the guest's own falsehoods are dropped.
  */
 import { createHash } from 'node:crypto';
 import { NodeError } from '../errors.js';
@@ -22,6 +22,8 @@ export interface GuardPolicy {
   readonly allowRouter: boolean;
   /** Whether its frames may have VLAN tags. */
   readonly allowTags: boolean;
+  /** What ARP and neighbour advertisements say concerns nobody but this domain, and without an address there is no way back. */
+  readonly routed?: boolean;
 }
 
 /** The chain's name is made of its rules, so the name alone says whether they are in force. */
@@ -34,17 +36,27 @@ export function guardOf(policy: GuardPolicy): Guard {
  * `meta protocol` is what stands behind the first tag, which `ether type` would see instead; Linux takes a tag with VLAN 0 for
  * none. A second tag would hide everything. Clients of DHCP look at the port an answer goes to, not at where it comes from.
  */
-function guardRules({ macs, ip, allowDhcp, allowRouter, allowTags }: GuardPolicy): string[] {
+function guardRules(policy: GuardPolicy): string[] {
+  const { macs, ip, allowTags, routed = false } = policy;
   const senders = set(macs);
+  if (routed)
+    return [`ether saddr != ${senders} drop`, ...serverRules(policy), ...(ip === undefined ? [] : sourceRules(ip))];
   return [
     `ether saddr != ${senders} drop`,
     'meta protocol { 0x8100, 0x88a8 } drop',
     `${ARP} arp saddr ether != ${senders} drop`,
+    ...serverRules(policy),
+    ...(ip === undefined ? [] : addressRules(ip)),
+    ...(ip === undefined || allowTags ? [] : ['ether type { vlan, 0x88a8 } drop']),
+  ];
+}
+
+/** What only servers and routers say. */
+function serverRules({ allowDhcp, allowRouter }: GuardPolicy): string[] {
+  return [
     ...(allowDhcp ? [] : [`${UDP4} udp sport 67 drop`, `${UDP4} udp dport 68 drop`]),
     ...(allowDhcp ? [] : [`${UDP6} udp sport 547 drop`, `${UDP6} udp dport 546 drop`]),
     ...(allowRouter ? [] : [`${ICMP6} icmpv6 type { nd-router-advert, nd-redirect } drop`]),
-    ...(ip === undefined ? [] : addressRules(ip)),
-    ...(ip === undefined || allowTags ? [] : ['ether type { vlan, 0x88a8 } drop']),
   ];
 }
 
@@ -59,8 +71,23 @@ const ICMP6 = 'meta protocol ip6 meta l4proto 58';
  * address in it must not lose the other. A guest asks for its address with none (DHCP, ARP probe, DAD).
  */
 function addressRules(ip: readonly string[]): string[] {
-  const of = (family: string) => ip.flatMap((word) => parsePrefix(word) ?? []).filter((one) => one.family === family);
-  return [...ipv4Rules(of('ipv4')), ...ipv6Rules(of('ipv6'))];
+  return [...ipv4Rules(ofFamily(ip, 'ipv4')), ...ipv6Rules(ofFamily(ip, 'ipv6'))];
+}
+
+const ofFamily = (ip: readonly string[], family: Prefix['family']): Prefix[] =>
+  ip.flatMap((word) => parsePrefix(word) ?? []).filter((one) => one.family === family);
+
+/** For a routed vif: both families, for nothing leads back to an address that is not named. */
+function sourceRules(ip: readonly string[]): string[] {
+  const [v4, v6] = [ofFamily(ip, 'ipv4'), ofFamily(ip, 'ipv6')];
+  const others = v4.length === 0 ? 'meta protocol ip drop' : `ip saddr != ${set(v4.map(formatPrefix))} drop`;
+  return [
+    'ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept',
+    ...(v4.some(({ length }) => length === 0) ? [] : [others]),
+    ...(v6.some(({ length }) => length === 0)
+      ? []
+      : [`ip6 saddr != ${set([...v6, LINK_LOCAL, UNSPECIFIED].map(formatPrefix))} drop`]),
+  ];
 }
 
 function ipv4Rules(prefixes: readonly Prefix[]): string[] {

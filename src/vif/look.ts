@@ -6,7 +6,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
-import type { Attachment } from './attachment.js';
+import { type Attachment, guardTable } from './attachment.js';
 import { parseBackend, parseLive } from './backend.js';
 import { explainFailure } from './failure.js';
 import { readFrontendNode } from './frontend.js';
@@ -75,7 +75,10 @@ async function lookAtKernel(
   return {
     link,
     ...(want === undefined ? NOWHERE : await lookAtPlace(want, link, kernel, links)),
-    guard: want === undefined ? undefined : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY),
+    guard:
+      want === undefined
+        ? undefined
+        : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY, guardTable(want.mode)),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
     features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
@@ -93,6 +96,7 @@ async function lookAtPlace(
   try {
     const found = await findPlace(want, kernel);
     const place = link && (await observePlace(want, found, link, kernel));
+    if (found.mode !== 'bridge') return { placeFault: undefined, place, bridge: undefined };
     const ports = links.filter(({ master }) => master === found.link.ifindex);
     return { placeFault: undefined, place, bridge: { ...found, ports } };
   } catch (error) {

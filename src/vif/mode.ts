@@ -6,7 +6,7 @@ import { AttachError } from '../errors.js';
 import type { VifBackend } from './backend.js';
 import { type Policy, scriptName } from './rules.js';
 
-export type Mode = 'bridge';
+export type Mode = 'bridge' | 'routed' | 'nat';
 
 /** Xen's own scripts, and vifd's names for them. */
 const SCRIPTS: Readonly<Record<string, Mode>> = {
@@ -14,6 +14,8 @@ const SCRIPTS: Readonly<Record<string, Mode>> = {
   'vif-bridge_qlen': 'bridge',
   'vif-bridge_TxOff': 'bridge',
   'vif-vifd': 'bridge',
+  'vif-route': 'routed',
+  'vif-nat': 'nat',
 };
 
 /** xl names vif-bridge where nobody says anything, so it is no wish: a configured mode counts more. Throws AttachError. */

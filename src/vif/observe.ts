@@ -3,8 +3,9 @@ import { AttachError } from '../errors.js';
 import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
-import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
+import type { Attachment, BridgeAttachment, InterfaceWanted, RoutedAttachment } from './attachment.js';
 import type { Ifname } from './backend.js';
+import { type FoundRoute, findRoute, observeRoute } from './observe-routed.js';
 import { isOwnLink, type Place } from './plan.js';
 import { oldBridgeName } from './policy.js';
 import { formatVlans } from './vlan.js';
@@ -27,21 +28,25 @@ export async function findLink(
 }
 
 /** What a vif is to be connected to, before anything is known of its interface. */
-export type Found = { readonly mode: 'bridge' } & FoundBridge;
+export type Found = ({ readonly mode: 'bridge' } & FoundBridge) | FoundRoute;
 
 /** Rejects with AttachError when it cannot be connected as things stand. */
 export async function findPlace(want: Attachment, kernel: KernelNetwork): Promise<Found> {
   switch (want.mode) {
     case 'bridge':
       return { mode: want.mode, ...(await findBridge(want, kernel)) };
+    case 'routed':
+    case 'nat':
+      return findRoute(want, kernel);
     default:
-      return want.mode satisfies never;
+      return want satisfies never;
   }
 }
 
 /** How the interface stands to it. */
 export async function observePlace(want: Attachment, found: Found, link: Link, kernel: KernelNetwork): Promise<Place> {
-  const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
+  if (found.mode !== 'bridge') return observeRoute(want as RoutedAttachment, found, kernel);
+  const vlans = want.mode !== 'bridge' || want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };
 }
 

@@ -1,16 +1,12 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
 import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
 import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
-import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
-import type { Guard } from '../network/guard-table.js';
-import {
-  ADDR_GEN_MODE_NONE,
-  describeChange,
-  type Link,
-  type LinkAddress,
-  type LinkChange,
-} from '../network/rtnetlink.js';
+import { type Guard, TABLES, type TableName } from '../network/guard-table.js';
+import { describeChange, type Link, type LinkAddress, type LinkChange } from '../network/rtnetlink.js';
 import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
+import { featureSteps, linkChange, mtuSteps, needsDown, type SeenInterface, startSteps } from './interface-steps.js';
+import { planRouted, type RoutedPlace, type RoutedStep } from './routed.js';
+import { describeRoutedStep } from './routed-words.js';
 import { formatVlans } from './vlan.js';
 
 /** The kernel's side of a vif's interface, read in one go. */
@@ -26,7 +22,7 @@ export interface Observed {
 }
 
 /** What it is to be connected to, as it is now; by mode. */
-export type Place = BridgePlace;
+export type Place = BridgePlace | RoutedPlace;
 
 export interface BridgePlace {
   readonly mode: 'bridge';
@@ -36,7 +32,13 @@ export interface BridgePlace {
 }
 
 export type Step =
-  | { readonly do: 'set-guard'; readonly ifname: string; readonly guard: Guard | undefined; readonly required: boolean }
+  | {
+      readonly do: 'set-guard';
+      readonly table: TableName;
+      readonly ifname: string;
+      readonly guard: Guard | undefined;
+      readonly required: boolean;
+    }
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
   | { readonly do: 'set-port'; readonly link: Link; readonly port: PortSettings }
   /** These and no others. */
@@ -44,7 +46,8 @@ export type Step =
   /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
-  | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] };
+  | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] }
+  | RoutedStep;
 
 /**
  * INVARIANTS, of every mode
@@ -54,13 +57,14 @@ export type Step =
 export function planVif(want: Attachment, { place, ...seen }: Observed): Step[] {
   switch (want.mode) {
     case 'bridge':
-      return planBridge(want, seen, place);
+      return place.mode === 'bridge' ? planBridge(want, seen, place) : [];
+    case 'routed':
+    case 'nat':
+      return place.mode === 'bridge' ? [] : planRouted(want, seen, place);
     default:
-      return want.mode satisfies never;
+      return want satisfies never;
   }
 }
-
-type SeenInterface = Omit<Observed, 'place'>;
 
 /**
  * INVARIANTS
@@ -72,7 +76,7 @@ function planBridge(want: BridgeAttachment, seen: SeenInterface, { bridge, vlans
   const { link } = seen;
   const joined = link.master === bridge.ifindex; // what another bridge's port had goes with it
   const takeDown = link.up && (needsDown(want, link) || (!joined && isSetApart(want)));
-  const steps = startSteps(want, seen, takeDown);
+  const steps = startSteps(want, seen, takeDown, 'bridge');
   for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
   // The bridge's MTU follows its smallest port's, and one guest with small packets must not drag its neighbours along.
   steps.push(...mtuSteps(link, want.mtu ?? (joined ? link.mtu : bridge.mtu)), ...featureSteps(want, seen));
@@ -89,40 +93,6 @@ function planBridge(want: BridgeAttachment, seen: SeenInterface, { bridge, vlans
 /** For a moment after it joins, a port is like any other. */
 const isSetApart = ({ vlans, port }: BridgeAttachment): boolean => vlans !== undefined || port.isolated === true;
 
-/** What comes first in every mode: guarded, down if it must be, and under its own name. */
-function startSteps(want: InterfaceWanted, { link, guard }: SeenInterface, takeDown: boolean): Step[] {
-  const steps: Step[] = [];
-  if (want.guard?.chain !== guard)
-    steps.push({ do: 'set-guard', ifname: want.ifname, guard: want.guard, required: want.guardRequired });
-  if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
-  // The alias tells whose interface a custom name is; see isOwnLink.
-  if (link.ifname !== want.ifname)
-    steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
-  return steps;
-}
-
-/** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */
-function needsDown(want: InterfaceWanted, link: Link): boolean {
-  return link.address !== want.address || link.ifname !== want.ifname;
-}
-
-const mtuSteps = (link: Link, mtu: number): Step[] => (link.mtu === mtu ? [] : [{ do: 'set-mtu', link, mtu }]);
-
-function featureSteps(want: InterfaceWanted, { link, features }: SeenInterface): Step[] {
-  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => features?.has(name) ?? true) : [];
-  return names.length === 0 ? [] : [{ do: 'clear-features', link, names }];
-}
-
-function linkChange(want: InterfaceWanted, link: Link): LinkChange {
-  return {
-    ...(link.address !== want.address && { address: want.address }),
-    ...(link.txqlen !== want.txqlen && { txqlen: want.txqlen }),
-    // Else it takes an IPv6 address of its own and sends neighbour and router solicitations to the guest.
-    ...(link.addrGenMode !== undefined &&
-      link.addrGenMode !== ADDR_GEN_MODE_NONE && { addrGenMode: ADDR_GEN_MODE_NONE }),
-  };
-}
-
 /**
  * Whether an interface found under one of a vif's names is that vif's. A custom name may be the previous owner's (a guest that
  * reboots keeps its vifname), or one of the host's own: the device behind it decides, before Linux 5.14 our alias.
@@ -136,7 +106,7 @@ export function isOwnLink(want: InterfaceWanted, link: Link): boolean {
 export function describeStep(step: Step): string {
   switch (step.do) {
     case 'set-guard':
-      return step.guard === undefined ? 'unguarded' : 'guarded';
+      return `${step.guard === undefined ? 'un' : ''}${TABLES[step.table].purpose}`;
     case 'set-link':
       return describeChange(step.change);
     case 'set-port':
@@ -149,6 +119,14 @@ export function describeStep(step: Step): string {
       return 'address removed';
     case 'clear-features':
       return `off: ${step.names.join(' ')}`;
+    case 'add-address':
+    case 'add-route':
+    case 'delete-route':
+    case 'add-rule':
+    case 'delete-rule':
+    case 'add-proxy':
+    case 'delete-proxy':
+      return describeRoutedStep(step);
     default:
       return step satisfies never;
   }

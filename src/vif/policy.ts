@@ -3,10 +3,12 @@ import type { Config, VifSettings } from '../config/schema.js';
 import { NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
 import type { Guard } from '../network/guard-table.js';
+import { formatPrefix } from '../network/prefix.js';
 import type { Attachment, InterfaceWanted } from './attachment.js';
 import { type Ifname, kernelName, type MacAddress, type VifBackend } from './backend.js';
 import { checkGuardedName, guardOf } from './guard.js';
 import { chooseMode } from './mode.js';
+import { routedWanted } from './routed.js';
 import { type Policy, resolvePolicy } from './rules.js';
 import { parseVlans } from './vlan.js';
 
@@ -27,12 +29,18 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
         vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
         port: portSettings(settings),
       };
+    case 'routed':
+    case 'nat': {
+      const routed = routedWanted(backend, mode, settings);
+      return { ...interfaceWanted(backend, policy, routed.addresses.map(formatPrefix)), ...routed };
+    }
     default:
       return mode satisfies never;
   }
 }
 
-function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {
+/** `routed`: what is routed to the vif, which is in no bridge then. */
+function interfaceWanted(backend: VifBackend, policy: Policy, routed?: readonly string[]): InterfaceWanted {
   const name = kernelName(backend);
   const { settings } = policy;
   return {
@@ -41,7 +49,7 @@ function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {
     mtu: settings.mtu,
     txqlen: settings.qlen,
     clearTxChecksum: settings.txChecksum === 'off',
-    guard: guardFor(backend, settings),
+    guard: guardFor(backend, settings, routed),
     guardRequired: settings.guard !== 'auto',
     address: BACKEND_MAC,
     parentDev: `vif-${backend.key.domid}-${backend.key.devid}`,
@@ -50,8 +58,8 @@ function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {
 }
 
 /** Throws NodeError when it is asked for and cannot be. */
-function guardFor(backend: VifBackend, settings: VifSettings): Guard | undefined {
-  const { guard, guardMacs = [], guardIp = backend.ip, vlan } = settings;
+function guardFor(backend: VifBackend, settings: VifSettings, routed?: readonly string[]): Guard | undefined {
+  const { guard, guardMacs = [], guardIp = routed ?? settings.ip ?? [], vlan } = settings;
   const ip = typeof guardIp === 'string' ? [guardIp] : guardIp;
   const mode = guard === 'auto' ? (ip.length > 0 ? 'ip' : 'off') : guard;
   if (mode === 'off') return undefined;
@@ -65,6 +73,7 @@ function guardFor(backend: VifBackend, settings: VifSettings): Guard | undefined
     allowDhcp: settings.allowDhcp,
     allowRouter: settings.allowRouter,
     allowTags: vlan !== undefined,
+    routed: routed !== undefined,
   });
 }
 

@@ -14,6 +14,7 @@ import {
 } from '../xenstore/paths.js';
 import { isFixedNode, isLiveNode } from './backend.js';
 import { KeyedLoop } from './keyed-loop.js';
+import { dropLeftovers } from './leftovers.js';
 import { listBackends } from './reader.js';
 import { type Phase, Vif, type VifIo } from './vif.js';
 
@@ -44,7 +45,7 @@ export class Reconciler {
     const lanes = new Lanes(atOnce);
     const all = new Set([...listed, ...this.vifs.keys()]);
     await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
-    await this.dropStaleGuards();
+    await this.dropLeftovers();
   }
 
   /**
@@ -133,17 +134,13 @@ export class Reconciler {
     return vif.settleMs;
   }
 
-  /** Of vifs that are gone, with this agent or before it. Those of an interface that is there stay: it may be in use. */
-  private async dropStaleGuards(): Promise<void> {
+  private async dropLeftovers(): Promise<void> {
     const { kernel, log, knowsAllVifs } = this.io;
     if (!knowsAllVifs) return;
-    const isStale = (ifname: string) => ![...this.vifs.values()].some((vif) => vif.wants(ifname));
-    try {
-      for (const ifname of (await kernel.listGuarded()).filter(isStale))
-        if ((await kernel.getLink(ifname)) === undefined && isStale(ifname)) await kernel.setGuard(ifname, undefined);
-    } catch (error) {
-      log.warn(`a guard whose vif is gone stays for now: ${(error as Error).message}`);
-    }
+    const wanted = () => [...this.vifs.values()].flatMap(({ wanted }) => wanted ?? []);
+    await dropLeftovers(wanted, kernel).catch((error: Error) =>
+      log.warn(`what was made for a vif that is gone stays for now: ${error.message}`),
+    );
   }
 
   private tell(text: KeyText, vif: Vif | undefined): void {
@@ -170,7 +167,7 @@ export class Reconciler {
   private async forget(text: KeyText, vif: Vif): Promise<void> {
     if (this.vifs.get(text) === vif) this.vifs.delete(text);
     if (this.count(vif.key.domid) === 0) this.changedAt.delete(vif.key.domid);
-    await this.dropStaleGuards();
+    await this.dropLeftovers();
   }
 
   /** How many vifs of this guest are such. */

@@ -1,6 +1,7 @@
 /** What `vifd status` says of the vifs, as data and as a table. Pure. */
 import { printable } from '../errors.js';
 import type { Counters } from '../network/ip-link.js';
+import { shortPrefix } from '../network/prefix.js';
 import { alignColumns, plainWord, wrap } from '../text.js';
 import { type BackendKey, keyText, parseBackendPath, parseDevid, parseDomid } from '../xenstore/paths.js';
 import { obstacle, stateName } from './explanation.js';
@@ -27,6 +28,8 @@ export interface VifReport {
   readonly mode: string | null;
   /** The bridge it is a port of, or else the one dom0 named. */
   readonly bridge: string | null;
+  /** What is routed to it, in the modes "routed" and "nat". */
+  readonly addresses: readonly string[];
   /** The guest's. */
   readonly mac: string | null;
   /** Bytes, of the host's end. */
@@ -57,7 +60,8 @@ export function reportVif(seen: VifSeen): VifReport {
     ...key,
     ifname: link?.ifname ?? null,
     mode: want?.mode ?? null,
-    bridge: bridge?.link.ifname ?? backend?.bridge ?? null,
+    bridge: bridge?.link.ifname ?? (want === undefined || want.mode === 'bridge' ? (backend?.bridge ?? null) : null),
+    addresses: want === undefined || want.mode === 'bridge' ? [] : want.addresses.map(shortPrefix),
     mac: backend?.mac ?? null,
     mtu: link?.mtu ?? null,
     backendState: live === undefined ? 'invalid' : stateName(live.state),
@@ -108,10 +112,11 @@ const columns = (vif: VifReport): string[] => [
 ];
 
 function details(vif: VifReport, width: number): string[] {
-  const { health, mac, mtu, sent, received, problem, remedy, hotplugError } = vif;
+  const { health, addresses, mac, mtu, sent, received, problem, remedy, hotplugError } = vif;
   const counts =
     sent === null || received === null ? 'counters unknown' : `guest sent ${count(sent)}, got ${count(received)}`;
   const lines = wrap('  ', `${mac ?? 'no mac'} mtu ${mtu ?? '-'}  ${counts}`, width);
+  if (addresses.length > 0) lines.push(...wrap('  routed:  ', addresses.join(' '), width));
   if (problem !== null) lines.push(...wrap(health === 'failed' ? '  problem: ' : '  waits:   ', problem, width));
   if (remedy !== null && remedy !== '') lines.push(...wrap('  remedy:  ', remedy, width));
   if (hotplugError !== null && !problem?.includes(hotplugError) && !problem?.includes(printable(hotplugError, 240)))

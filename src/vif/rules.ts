@@ -46,6 +46,8 @@ function saidByDom0(backend: VifBackend): Layer {
     ...(backend.bridge !== undefined && { bridge: backend.bridge }),
     ...(backend.mtu !== undefined && { mtu: backend.mtu }),
     ...(backend.vlan !== undefined && { vlan: backend.vlan }),
+    ...(backend.ip.length > 0 && { ip: backend.ip }),
+    ...(backend.gatewaydev !== undefined && { gatewaydev: backend.gatewaydev }),
     ...(script === 'vif-bridge_qlen' && { qlen: 1000 }),
     ...(script === 'vif-bridge_TxOff' && { txChecksum: 'off' }),
   };

@@ -16,7 +16,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
-import type { Attachment } from './attachment.js';
+import { type Attachment, bridgeOf } from './attachment.js';
 import {
   type Ifname,
   parseBackend,
@@ -110,7 +110,7 @@ export class Vif {
 
   /** The one it is a port of, or should be. */
   get bridge(): string | undefined {
-    return this.phase === 'connected' ? this.place?.bridge : (this.want?.bridge ?? this.place?.bridge);
+    return this.phase === 'connected' ? this.place?.bridge : (bridgeOf(this.want) ?? this.place?.bridge);
   }
 
   /** As settleMs, for a change of its interface: dom0 and the guest do not wait for a fight with another program. */
@@ -134,11 +134,12 @@ export class Vif {
   concerns(ifname: string): boolean {
     if (this.want === undefined) return false;
     if (this.want.kernelName === ifname || this.want.ifname === ifname) return true;
-    return this.phase === 'failed' && mayServe(this.want.bridge, ifname);
+    return this.phase === 'failed' && (this.want.mode !== 'bridge' || mayServe(this.want.bridge, ifname));
   }
 
-  wants(ifname: string): boolean {
-    return this.want?.ifname === ifname;
+  /** Undefined while its nodes have not been read, or cannot be accepted. */
+  get wanted(): Attachment | undefined {
+    return this.want;
   }
 
   /** Does whatever there is to do now. Never rejects. */
@@ -189,7 +190,7 @@ export class Vif {
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
     const want = resolveAttachment(backend, this.io.config);
-    const same = want.mtu === this.want?.mtu && want.bridge === this.want?.bridge;
+    const same = want.mtu === this.want?.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
     this.want = want;
     this.log.ifname = want.ifname;

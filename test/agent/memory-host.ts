@@ -9,7 +9,7 @@ import { NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
-import type { Guard } from '../../src/network/guard-table.js';
+import type { Guard, TableName } from '../../src/network/guard-table.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -39,16 +39,17 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
   }
   private readonly vlans = new Map<number, PortVlans>();
   readonly guards = new Map<string, string>();
-  async getGuard(ifname: string): Promise<string | undefined> {
-    return this.guards.get(ifname);
+  private readonly tables = { bridge: this.guards, inet: new Map<string, string>(), nat: new Map<string, string>() };
+  async getGuard(ifname: string, _: number, table: TableName = 'bridge'): Promise<string | undefined> {
+    return this.tables[table].get(ifname);
   }
-  async setGuard(ifname: string, guard: Guard | undefined): Promise<void> {
+  async setGuard(ifname: string, guard: Guard | undefined, table: TableName = 'bridge'): Promise<void> {
     await this.step();
-    if (guard === undefined) this.guards.delete(ifname);
-    else this.guards.set(ifname, guard.chain);
+    if (guard === undefined) this.tables[table].delete(ifname);
+    else this.tables[table].set(ifname, guard.chain);
   }
-  async listGuarded(): Promise<string[]> {
-    return [...this.guards.keys()];
+  async listGuarded(table: TableName = 'bridge'): Promise<string[]> {
+    return [...this.tables[table].keys()];
   }
   async getVlans({ ifindex }: Link): Promise<PortVlans> {
     await this.step(ifindex);

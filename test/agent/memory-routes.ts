@@ -3,10 +3,10 @@ import { NetlinkError } from '../../src/errors.js';
 import { formatPrefix, type Prefix } from '../../src/network/prefix.js';
 import {
   isSameRoute,
-  type ProxyNeighbour,
   type Route,
   RT_TABLE_MAIN,
   RTPROT_VIFD,
+  type SeenProxy,
   type SeenRoute,
   type SourceRule,
 } from '../../src/network/routes.js';
@@ -16,7 +16,7 @@ export abstract class MemoryRoutes {
   readonly addresses: { ifindex: number; prefix: Prefix }[] = [];
   routes: SeenRoute[] = [];
   rules: SourceRule[] = [];
-  proxies: ProxyNeighbour[] = [];
+  proxies: SeenProxy[] = [];
   /** Each question and change passes here; rejects where the interface is gone. */
   protected abstract step(ifindex?: number): Promise<void>;
 
@@ -59,13 +59,13 @@ export abstract class MemoryRoutes {
     await this.step();
     this.rules = this.rules.filter((one) => JSON.stringify(one) !== JSON.stringify(rule));
   }
-  async listProxies(): Promise<ProxyNeighbour[]> {
+  async listProxies(): Promise<SeenProxy[]> {
     await this.step();
     return this.proxies;
   }
   async addProxy({ ifindex }: Pick<Link, 'ifindex'>, address: string): Promise<void> {
     await this.step(ifindex);
-    this.proxies.push({ address, ifindex });
+    this.proxies.push({ address, ifindex, protocol: RTPROT_VIFD });
   }
   async deleteProxy({ ifindex }: Pick<Link, 'ifindex'>, address: string): Promise<void> {
     await this.step();

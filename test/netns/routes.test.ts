@@ -1,4 +1,5 @@
 /** Addresses, routes, rules and proxied neighbours of the real kernel, read back by ip. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { execaSync } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Kernel } from '../../src/network/kernel.js';
@@ -88,9 +89,37 @@ test.each(['192.0.2.0/24', '2001:db8:7::/64'])('the rule from %s', async (from) 
 test.each(['192.0.2.9', '2001:db8::9'])('a proxied neighbour: %s', async (address) => {
   const family = address.includes(':') ? 'ipv6' : 'ipv4';
   await kernel.addProxy(link, address);
-  expect(execaSync('ip', ['neigh', 'show', 'proxy']).stdout).toContain(`${address} dev vif1.0`);
-  expect(await kernel.listProxies(family)).toEqual([{ address, ifindex: link.ifindex }]);
+  expect(execaSync('ip', ['neigh', 'show', 'proxy']).stdout).toMatch(`${address} dev vif1.0`);
+  expect(await kernel.listProxies(family)).toEqual([{ address, ifindex: link.ifindex, protocol: 118 }]);
   await kernel.deleteProxy(link, address);
   await kernel.deleteProxy(link, address);
   expect(await kernel.listProxies(family)).toEqual([]);
+});
+
+test('a rule that looks no default route up', async () => {
+  const rule = { from: prefix('192.0.2.7'), table: 254, priority: 1000, skipDefault: true };
+  await kernel.addRule(rule);
+  expect(execaSync('ip', ['rule']).stdout).toContain('from 192.0.2.7 lookup main suppress_prefixlength 0 proto 118');
+  expect(await kernel.listRules('ipv4')).toEqual([rule]);
+  await kernel.deleteRule(rule);
+  expect(await kernel.listRules('ipv4')).toEqual([]);
+});
+
+test('what an interface does with IP is set without /proc, and read with the link', async () => {
+  const conf = (path: string) => readFileSync(`/proc/sys/net/${path}`, 'utf8').trim();
+  expect(link.ipv4).toEqual({
+    forwarding: false,
+    proxyArp: false,
+    rpFilter: Number(conf('ipv4/conf/vif1.0/rp_filter')),
+  });
+  await kernel.setLink(link, { forwarding: true, proxyArp: true, rpFilter: 2 });
+  const names = ['forwarding', 'proxy_arp', 'rp_filter'];
+  expect(names.map((name) => conf(`ipv4/conf/vif1.0/${name}`))).toEqual(['1', '1', '2']);
+  expect((await kernel.getLink('vif1.0'))?.ipv4).toEqual({ forwarding: true, proxyArp: true, rpFilter: 2 });
+  expect(link.ipv6).toEqual({ forwarding: false, proxyNdp: false, disabled: false });
+  writeFileSync('/proc/sys/net/ipv6/conf/vif1.0/proxy_ndp', '1');
+  writeFileSync('/proc/sys/net/ipv6/conf/vif1.0/forwarding', '1');
+  expect((await kernel.getLink('vif1.0'))?.ipv6).toEqual({ forwarding: true, proxyNdp: true, disabled: false });
+  writeFileSync('/proc/sys/net/ipv6/conf/vif1.0/disable_ipv6', '1');
+  expect((await kernel.getLink('vif1.0'))?.ipv6?.disabled).toBe(true);
 });

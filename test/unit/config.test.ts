@@ -90,7 +90,7 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['tx_chk = 5', `f:1: tx_chk is 5; expected ${known('key', 'vif.tx_checksum')}`],
     ['[vifs]\nqlen = 5', `f:1: vifs is a table; expected ${known('table', '[vif]')}`],
     ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mode')}`],
-    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.mcast_flood')}`],
+    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.nat_network')}`],
     ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[rule.NAME]')}`],
     ['[rule]\nqlen = 5', 'f:2: rule.qlen is 5; expected a table, [rule.qlen]'],
     ['[[rule]]\nqlen = 5', 'f:1: rule is an array; expected a table, [rule]'],
@@ -295,7 +295,14 @@ describe('the sample file', () => {
   test('gives every setting, and each its default', async () => {
     const values = await given(sampleText());
     expect(configOf(values)).toEqual({
-      vif: { qlen: 1000, txChecksum: 'off', guard: 'auto', allowDhcp: false, allowRouter: false },
+      vif: {
+        qlen: 1000,
+        txChecksum: 'off',
+        natNetwork: '10.0.0.0/8',
+        guard: 'auto',
+        allowDhcp: false,
+        allowRouter: false,
+      },
       rules: [],
       agent: { mode: 'attach' },
       bridges: [],

@@ -7,7 +7,8 @@ import { parseIptablesPolicy, parseNftChains } from '../../src/doctor/policies.j
 import { matchesVif } from '../../src/doctor/unit-file.js';
 import { XEN_CHECKS } from '../../src/doctor/xen-checks.js';
 import type { Link } from '../../src/network/rtnetlink.js';
-import { aLink, live, seen } from './vif-seen.js';
+import { resolveAttachment } from '../../src/vif/policy.js';
+import { aLink, backend, live, seen } from './vif-seen.js';
 
 const CHECKS: readonly Check[] = [...XEN_CHECKS, ...NETWORK_CHECKS];
 
@@ -31,6 +32,7 @@ const HEALTHY: Machine = {
   running: new Set(['systemd']),
   files: noFiles,
   bridgeFilter: { iptables: true, ip6tables: true, dropping: [] },
+  forwards: { ipv4: true, ipv6: true },
   programs: [VIFD],
   netback: 'loaded',
 };
@@ -43,6 +45,9 @@ const dropping = (family: string, more: Partial<Machine['bridgeFilter']> = {}): 
   bridgeFilter: { ...HEALTHY.bridgeFilter, dropping: [{ family, table: 'filter', chain: 'FORWARD' }], ...more },
 });
 const manyVifs = (count: number) => Array.from({ length: count }, () => seen());
+const routedVif = seen({
+  want: resolveAttachment(backend({ ip: '192.0.2.7' }), { vif: { mode: 'routed' }, rules: [] }),
+});
 const NM_RUNS = { running: new Set(['NetworkManager']) };
 const NETWORKD_RUNS = { running: new Set(['systemd-network']) };
 const refused = seen({ live: live({ state: '2' }), frontend: { state: '6', mtu: undefined } });
@@ -310,6 +315,13 @@ const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
     { bridgeFilter: { iptables: true, ip6tables: undefined, dropping: undefined } },
     'br_netfilter hands bridged packets to iptables, whose FORWARD policy cannot be read',
     'run vifd doctor as root, with nft and iptables installed',
+  ],
+  [
+    'forwarding',
+    'error',
+    { vifs: [routedVif], forwards: { ipv4: false, ipv6: true } },
+    'this domain passes no IPv4 packets on, which vif5.0 needs',
+    'sysctl -w net.ipv4.ip_forward=1',
   ],
   [
     'networkmanager',

@@ -1,7 +1,8 @@
 /** Each station of a vif's way, made to fire once by one thing that is not as it should be. */
 import { describe, expect, test } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
-import { explain, obstacle, STATIONS, type Verdict } from '../../src/vif/explanation.js';
+import { explain, obstacle, STATIONS } from '../../src/vif/explanation.js';
+import type { Verdict } from '../../src/vif/judgement.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
 import type { VifSeen } from '../../src/vif/seen.js';
 import { aLink, BRIDGE, backend, live, seen } from './vif-seen.js';

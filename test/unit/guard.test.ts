@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Config } from '../../src/config/schema.js';
-import { HEAD, linesFor, TABLE } from '../../src/network/guard-table.js';
+import { headOf, linesFor, TABLES } from '../../src/network/guard-table.js';
 import { addressBits } from '../../src/network/prefix.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { type GuardPolicy, guardOf } from '../../src/vif/guard.js';
@@ -109,15 +109,15 @@ describe('changes of the table', () => {
 
   test('a guard is made whole before the name leads to it; the old one goes in the same run', () => {
     const chains = new Map([['vif5.0', 'guard_0']]);
-    expect(linesFor({ ifname: 'vif5.0', guard }, chains)).toEqual([
-      `add chain ${TABLE} guard_1`,
-      `flush chain ${TABLE} guard_1`,
-      `add rule ${TABLE} guard_1 drop`,
-      `delete element ${TABLE} guards { "vif5.0" : jump guard_0 }`,
-      `add element ${TABLE} guards { "vif5.0" : jump guard_1 }`,
+    expect(linesFor(TABLES.bridge, { ifname: 'vif5.0', guard }, chains)).toEqual([
+      `add chain bridge vifd guard_1`,
+      `flush chain bridge vifd guard_1`,
+      `add rule bridge vifd guard_1 drop`,
+      `delete element bridge vifd guards { "vif5.0" : jump guard_0 }`,
+      `add element bridge vifd guards { "vif5.0" : jump guard_1 }`,
     ]);
     expect([...chains]).toEqual([['vif5.0', 'guard_1']]);
-    expect(linesFor({ ifname: 'vif6.0', guard: undefined }, chains)).toEqual([]);
+    expect(linesFor(TABLES.bridge, { ifname: 'vif6.0', guard: undefined }, chains)).toEqual([]);
   });
 });
 
@@ -131,9 +131,9 @@ test.skipIf(nft !== undefined)(nft ?? 'nft takes every guard that can be made', 
     fc.property(fc.array(any, { minLength: 1, maxLength: 20 }), (policies) => {
       const chains = new Map<string, string>();
       const lines = policies.flatMap((more, i) =>
-        linesFor({ ifname: `vif${i}.0`, guard: guardOf(policy(more)) }, chains),
+        linesFor(TABLES.bridge, { ifname: `vif${i}.0`, guard: guardOf(policy(more)) }, chains),
       );
-      const input = [...HEAD, ...lines].join('\n');
+      const input = [...headOf(TABLES.bridge), ...lines].join('\n');
       execFileSync('unshare', ['--net', 'nft', '-f', '-'], { input, stdio: ['pipe', 'ignore', 'pipe'] });
     }),
     { numRuns: 25 },

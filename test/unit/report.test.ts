@@ -25,6 +25,7 @@ describe('status', () => {
           ifname: 'vif5.0',
           mode: 'bridge',
           bridge: 'br0',
+          addresses: [],
           mac: '00:16:3e:01:02:03',
           mtu: 1500,
           backendState: 'Connected',

@@ -76,6 +76,7 @@ describe('whose word counts', () => {
       ['qlen', '[rule.a]'],
       ['isolated', '[vif]'],
       ['mtu', '[rule.b]'],
+      ['ip', 'dom0'],
     ]);
   });
 

@@ -1,0 +1,51 @@
+/** EDGE: reads from the kernel how this domain's routing stands to a vif. */
+import type { KernelNetwork } from '../network/kernel.js';
+import type { Family } from '../network/prefix.js';
+import { prefixOf } from '../network/rtnetlink.js';
+import { readSysctl } from '../network/sysctl.js';
+import type { RoutedAttachment } from './attachment.js';
+import { familiesOf, findGateways, proxiedAddresses, type RoutedPlace, uplinkName } from './routed.js';
+
+export type FoundRoute = Pick<RoutedPlace, 'mode' | 'gateways' | 'uplink' | 'proxied'>;
+
+/** Others may have flushed all rules; one look serves all vifs of a scan. */
+const NAT_MAX_AGE_MS = 5_000;
+
+/** Rejects with AttachError where the guest would have no gateway. */
+export async function findRoute(want: RoutedAttachment, kernel: KernelNetwork): Promise<FoundRoute> {
+  const uplink = await kernel.getLink(uplinkName(want));
+  const networks = uplink === undefined ? [] : (await kernel.listAddresses(uplink.ifindex)).map(prefixOf);
+  const own = networks.find(({ family }) => family === 'ipv4')?.address; // the kernel tells primary addresses first
+  return {
+    mode: want.mode,
+    gateways: findGateways(want, uplink, own),
+    uplink,
+    proxied: proxiedAddresses(want, networks),
+  };
+}
+
+export async function observeRoute(
+  want: RoutedAttachment,
+  found: FoundRoute,
+  kernel: KernelNetwork,
+): Promise<RoutedPlace> {
+  const families = familiesOf(want);
+  const all = async <T>(list: (family: Family) => Promise<T[]>) => (await Promise.all(families.map(list))).flat();
+  const [routes, rules, proxies, masquerade, forwards] = await Promise.all([
+    all((family) => kernel.listRoutes(family)),
+    all((family) => kernel.listRules(family)),
+    all((family) => kernel.listProxies(family)),
+    want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, NAT_MAX_AGE_MS, 'nat'),
+    readForwarding(),
+  ]);
+  return { ...found, routes, rules, proxies, masquerade, forwards };
+}
+
+/** IPv4 looks at the interface that a packet comes in by, IPv6 only at all together. */
+export async function readForwarding(): Promise<RoutedPlace['forwards']> {
+  const [ipv4, ipv6] = await Promise.all([
+    readSysctl('net.ipv4.ip_forward'),
+    readSysctl('net.ipv6.conf.all.forwarding'),
+  ]);
+  return { ipv4: ipv4 !== '0', ipv6: ipv6 !== '0' };
+}
