@@ -190,7 +190,8 @@ export class Vif {
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
     const want = resolveAttachment(backend, this.io.config);
-    const same = want.mtu === this.want?.mtu && bridgeOf(want) === bridgeOf(this.want);
+    const { mode, mtu } = want;
+    const same = mode === this.want?.mode && mtu === this.want.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
     this.want = want;
     this.log.ifname = want.ifname;

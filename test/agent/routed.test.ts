@@ -200,6 +200,20 @@ describe('a routed vif', () => {
     await world.connected(5, 0, 10_000);
   });
 
+  test("a guest that starts anew: its address is the old vif's until that is gone", async () => {
+    await start('vif.gateway = "203.0.113.1"', 'vif5.0', 'vif6.0');
+    await world.host.createGuest(5, [{ script: 'vif-route', mac: MAC, ip: '203.0.113.7' }]);
+    await world.connected(5);
+    void world.host.createGuest(6, [{ script: 'vif-route', mac: MAC, ip: '203.0.113.7' }]).catch(() => undefined);
+    await world.until(6, 0, 'hotplug-status', 'error');
+    expect(await world.node(6, 0, 'hotplug-error')).toBe(
+      '203.0.113.7 cannot be routed to vif6.0: it is routed to vif5.0 already',
+    );
+    ip('link', 'del', 'vif5.0');
+    await world.connected(6, 0, 2_000);
+    expect(ip('route', 'get', '203.0.113.7')).toContain('dev vif6.0');
+  });
+
   test('two vifs of one guest on one subnet, and guests that reach each other', async () => {
     await start('vif.gateway = "203.0.113.1"', 'vif5.0', 'vif5.1', 'vif6.0');
     await world.host.createGuest(5, [
