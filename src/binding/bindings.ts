@@ -39,9 +39,12 @@ export class Bindings {
     this.said = new Said(log);
   }
 
-  /** Puts right what is to be put right, and starts what is to be started. Rejects with NetlinkError. */
-  async look(bindings: readonly Binding[]): Promise<void> {
-    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return;
+  /**
+   * Puts right what is to be put right, and starts what is to be started. Resolves with whether something had drifted while
+   * nothing appeared or went. Rejects with NetlinkError.
+   */
+  async look(bindings: readonly Binding[]): Promise<boolean> {
+    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return false;
     const seen = await observe(this.kernel);
     const now = bindings.flatMap((binding) => appearances(binding, seen));
     const { steps, warnings, owned } = planBindings(bindings, now, seen, this.owned);
@@ -54,7 +57,7 @@ export class Bindings {
       ];
       this.said.warn(`[bind.${name}]`, [...(warnings.get(name) ?? []), ...faults]);
     }
-    this.follow(now, bindings);
+    return !this.follow(now, bindings) && steps.size > 0;
   }
 
   async stop(): Promise<void> {
@@ -87,8 +90,12 @@ export class Bindings {
     return faults;
   }
 
-  /** What has appeared and what has gone since the last look. A binding that is configured no more has not gone. */
-  private follow(now: readonly Appearance[], bindings: readonly Binding[]): void {
+  /**
+   * What has appeared and what has gone since the last look; false: nothing. A binding that is configured no more has not
+   * gone.
+   */
+  private follow(now: readonly Appearance[], bindings: readonly Binding[]): boolean {
+    const before = [...this.present.keys()];
     const keys = new Set(now.map(({ key }) => key));
     for (const [key, { appearance, ending }] of this.present) {
       if (keys.has(key)) continue;
@@ -104,6 +111,7 @@ export class Bindings {
       this.present.set(appearance.key, { appearance, ending });
       this.enqueue(appearance, () => onAppeared(appearance, this, ending.signal));
     }
+    return before.join() !== [...this.present.keys()].join();
   }
 
   private enqueue({ binding, ifname }: Appearance, task: () => Promise<void>): void {

@@ -19,8 +19,11 @@ export interface OwnNetworkIo {
 
 /** An address that is gone makes no link event. */
 const LOOK_EVERY_MS = 20_000;
-/** Link events come in bursts. */
+/** Link events come in bursts. Twice as long for each repair in the last minute: another program may undo them all. */
 const SETTLE_MS = 50;
+const QUIET_MS = 60_000;
+/** So many repairs are no accident. */
+const MANY_REPAIRS = 6;
 
 export class OwnNetwork {
   private readonly bridges: DeclaredBridges;
@@ -29,6 +32,8 @@ export class OwnNetwork {
   private readonly loop = new KeyedLoop<'all'>(() => this.run());
   private timer: NodeJS.Timeout | undefined;
   private readonly mode: string;
+  /** When there was something to put right, within the last minute. */
+  private repairs: number[] = [];
   constructor(private readonly io: OwnNetworkIo) {
     this.mode = io.config.agent.mode;
     this.bridges = new DeclaredBridges(io.kernel, io.log);
@@ -44,7 +49,7 @@ export class OwnNetwork {
 
   /** Some interface appeared, changed or went. */
   onLink(): void {
-    this.loop.kickLater('all', SETTLE_MS);
+    this.loop.kickLater('all', this.settleMs);
   }
 
   onReload(): void {
@@ -64,15 +69,31 @@ export class OwnNetwork {
     await this.loop.stop();
   }
 
+  private get settleMs(): number {
+    return Math.min(SETTLE_MS * 2 ** this.repairs.length, LOOK_EVERY_MS);
+  }
+
+  /** Resolves with how long an event that came meanwhile may wait. */
   private async run(): Promise<number> {
     const { bridges, bindings } = this.io.config;
     try {
-      if (bridges.length > 0) await this.bridges.look(bridges);
-      await this.bindings.look(bindings);
+      const bridgesDrifted = bridges.length > 0 && (await this.bridges.look(bridges));
+      const drifted = (await this.bindings.look(bindings)) || bridgesDrifted;
+      this.count(drifted);
       this.said.warn('[bind]', []);
     } catch (error) {
       this.said.warn('[bind]', [(error as Error).message]);
     }
-    return 0;
+    return this.settleMs;
+  }
+
+  private count(drifted: boolean): void {
+    const now = performance.now();
+    this.repairs = [...this.repairs, ...(drifted ? [now] : [])].filter((at) => now - at < QUIET_MS);
+    const isMany = this.repairs.length >= MANY_REPAIRS;
+    this.said.warn('[bridge] and [bind]', isMany ? [ANOTHER_HAND] : []);
   }
 }
+
+const ANOTHER_HAND =
+  'another program keeps changing what they ask for, so repairs come ever later; "ip monitor" shows what, have it leave these interfaces alone';

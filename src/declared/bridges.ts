@@ -21,6 +21,8 @@ import { type WantedBridge, wantedBridge } from './wanted.js';
 const BEFORE_MS = 3_200;
 
 export class DeclaredBridges {
+  /** Looked at before. */
+  private readonly ensured = new Set<string>();
   /** Left alone. */
   private readonly givenUp = new Set<string>();
   /** Moved, and it is not known yet whether the gateway answers. */
@@ -34,13 +36,17 @@ export class DeclaredBridges {
     this.said = new Said(log);
   }
 
-  /** Brings each to what is declared. Never rejects. */
-  async look(declared: readonly DeclaredBridge[]): Promise<void> {
+  /** Brings each to what is declared. Resolves with whether one that was so had drifted. Never rejects. */
+  async look(declared: readonly DeclaredBridge[]): Promise<boolean> {
+    let drifted = false;
     for (const want of declared.map(wantedBridge)) {
       const { ifname } = want;
       if (this.givenUp.has(ifname) || this.onProbation.has(ifname) || this.ending.signal.aborted) continue;
-      await this.ensure(want).catch((error) => this.said.warn(subjectOf(want), [wordsOf(error)]));
+      const changed = await this.ensure(want).catch((error) => this.said.warn(subjectOf(want), [wordsOf(error)]));
+      drifted ||= changed === true && this.ensured.has(ifname);
+      this.ensured.add(ifname);
     }
+    return drifted;
   }
 
   /** After a reload: what was put back is tried again. */
@@ -53,21 +59,27 @@ export class DeclaredBridges {
     await Promise.all(this.onProbation.values());
   }
 
-  private async ensure(want: WantedBridge): Promise<void> {
+  /** Resolves with whether something was changed. */
+  private async ensure(want: WantedBridge): Promise<boolean> {
     const plan = await this.plan(want);
-    if (plan.steps.length === 0) return this.said.warn(subjectOf(want), plan.warnings);
+    if (plan.steps.length === 0) {
+      this.said.warn(subjectOf(want), plan.warnings);
+      return false;
+    }
     const known = want.rollbackMs === 0 ? [] : await this.answering(plan);
-    if (this.ending.signal.aborted) return; // what has not answered yet might have
+    if (this.ending.signal.aborted) return false; // what has not answered yet might have
     const done: Step[] = [];
     try {
       await applySteps(plan.steps, this.kernel, (step) => done.push(step));
     } catch (error) {
       if (plan.atRisk.length === 0) throw error;
-      return this.putBack(want, done, wordsOf(error));
+      await this.putBack(want, done, wordsOf(error));
+      return false;
     }
     this.log.info(`${subjectOf(want)}: ${done.map(describeStep).join(', ')}`);
     if (known.length > 0) this.watchOver(want, known, done);
     this.said.warn(subjectOf(want), await this.leftOver(want));
+    return true;
   }
 
   private async plan(want: WantedBridge): Promise<Plan> {

@@ -313,6 +313,10 @@ test('declared bridges are there when it is ready, and a card that appears joins
   expect(global('br_lan')).toEqual(['192.0.2.4/24']);
   addPeer('eth7');
   await eventually(() => showLink('eth7')?.master === 'br_lan');
+  await agent?.saw(({ msg }) => msg.includes('eth7 joined br_lan'));
+  const { length } = said('info');
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(said('info')).toHaveLength(length);
   expect(said('info').find((msg) => msg.startsWith('ready'))).toBe(
     'ready, observing: 1 declared bridges, 0 bindings; vifs are attached by others',
   );
@@ -363,4 +367,20 @@ forwarding = true
     expect([global('br_dom0'), global('br_lan')]).toEqual([['10.0.0.1/24'], ['192.0.2.4/24']]);
     expect(showLink('eth7')?.master).toBe('br_lan');
   });
+});
+
+test('another program that undoes all: repairs come later and later, and the log says so once', async () => {
+  addPeer('eth7');
+  await observe('[bridge.br_lan]\nports = "eth7"\n');
+  const took: number[] = [];
+  for (let i = 0; i < 7; i++) {
+    ip('link', 'set', 'eth7', 'nomaster');
+    const startedAt = performance.now();
+    await eventually(() => showLink('eth7')?.master === 'br_lan', 10_000);
+    took.push(performance.now() - startedAt);
+  }
+  expect(took[6]).toBeGreaterThan(1_000);
+  expect(said('warn')).toEqual([
+    '[bridge] and [bind]: another program keeps changing what they ask for, so repairs come ever later; "ip monitor" shows what, have it leave these interfaces alone',
+  ]);
 });

@@ -59,7 +59,7 @@ const global = (ifname: string) => showAddresses(ifname).filter((address) => !ad
 const ping = (address: string) => execaSync('ping', ['-c1', '-W2', address], { reject: false }).exitCode;
 
 /** What ip monitor sees meanwhile. */
-async function changesDuring(work: () => Promise<void>): Promise<string> {
+async function changesDuring(work: () => Promise<unknown>): Promise<string> {
   const monitor = (await import('execa')).execa('ip', ['monitor', 'link', 'address', 'route'], { reject: false });
   await new Promise((resolve) => setTimeout(resolve, 300));
   await work();
