@@ -52,7 +52,7 @@ export const TABLES: Readonly<Record<TableName, TableForm>> = {
   },
 };
 
-/** What each transaction begins with; all of it may be there already. */
+/** What makes the table as it is to be; any part of it may be there already. */
 export const headOf = ({ table, map, asks, hook }: TableForm): readonly string[] => [
   `add table ${table}`,
   `add map ${table} ${map} { type ifname : verdict; }`,
@@ -61,15 +61,16 @@ export const headOf = ({ table, map, asks, hook }: TableForm): readonly string[]
   `add rule ${table} ${asks} iifname vmap @${map}`,
 ];
 
-/** What makes one change, and notes it in `chains`. */
+/** What makes one change, and notes it in `chains`. Those that are `whole` have their rules already. */
 export function linesFor(
   { table, map }: TableForm,
   { ifname, guard }: GuardChange,
   chains: Map<string, string>,
+  whole: ReadonlySet<string | undefined>,
 ): string[] {
   const old = chains.get(ifname);
   const lines: string[] = [];
-  if (guard !== undefined) {
+  if (guard !== undefined && !whole.has(guard.chain)) {
     const { chain, rules } = guard;
     lines.push(`add chain ${table} ${chain}`, `flush chain ${table} ${chain}`);
     for (const rule of rules) lines.push(`add rule ${table} ${chain} ${rule}`);

@@ -109,7 +109,7 @@ describe('changes of the table', () => {
 
   test('a guard is made whole before the name leads to it; the old one goes in the same run', () => {
     const chains = new Map([['vif5.0', 'guard_0']]);
-    expect(linesFor(TABLES.bridge, { ifname: 'vif5.0', guard }, chains)).toEqual([
+    expect(linesFor(TABLES.bridge, { ifname: 'vif5.0', guard }, chains, new Set())).toEqual([
       `add chain bridge vifd guard_1`,
       `flush chain bridge vifd guard_1`,
       `add rule bridge vifd guard_1 drop`,
@@ -117,8 +117,13 @@ describe('changes of the table', () => {
       `add element bridge vifd guards { "vif5.0" : jump guard_1 }`,
     ]);
     expect([...chains]).toEqual([['vif5.0', 'guard_1']]);
-    expect(linesFor(TABLES.bridge, { ifname: 'vif6.0', guard: undefined }, chains)).toEqual([]);
+    expect(linesFor(TABLES.bridge, { ifname: 'vif6.0', guard: undefined }, chains, new Set())).toEqual([]);
   });
+
+  test('a chain that another has already is not written again', () =>
+    expect(linesFor(TABLES.bridge, { ifname: 'vif6.0', guard }, new Map(), new Set(['guard_1']))).toEqual([
+      'add element bridge vifd guards { "vif6.0" : jump guard_1 }',
+    ]));
 });
 
 const nft = spawnSync('nft', ['--version']).status === 0 ? undefined : 'skipped: nft is not installed';
@@ -131,7 +136,7 @@ test.skipIf(nft !== undefined)(nft ?? 'nft takes every guard that can be made', 
     fc.property(fc.array(any, { minLength: 1, maxLength: 20 }), (policies) => {
       const chains = new Map<string, string>();
       const lines = policies.flatMap((more, i) =>
-        linesFor(TABLES.bridge, { ifname: `vif${i}.0`, guard: guardOf(policy(more)) }, chains),
+        linesFor(TABLES.bridge, { ifname: `vif${i}.0`, guard: guardOf(policy(more)) }, chains, new Set()),
       );
       const input = [...headOf(TABLES.bridge), ...lines].join('\n');
       execFileSync('unshare', ['--net', 'nft', '-f', '-'], { input, stdio: ['pipe', 'ignore', 'pipe'] });

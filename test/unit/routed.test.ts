@@ -395,8 +395,8 @@ describe('the guard', () => {
           const { guard, masquerade } = nat({ ip: words.join(' '), config });
           const ifname = `vif${i}.0`;
           return [
-            ...linesFor(TABLES.inet, { ifname, guard }, chains.inet),
-            ...linesFor(TABLES.nat, { ifname, guard: masquerade }, chains.nat),
+            ...linesFor(TABLES.inet, { ifname, guard }, chains.inet, new Set()),
+            ...linesFor(TABLES.nat, { ifname, guard: masquerade }, chains.nat, new Set()),
           ];
         });
         const input = [...headOf(TABLES.inet), ...headOf(TABLES.nat), ...lines].join('\n');
