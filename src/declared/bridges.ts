@@ -75,8 +75,9 @@ export class DeclaredBridges {
       if (plan.atRisk.length === 0) throw error;
       await this.putBack(want, done, wordsOf(error));
       return false;
+    } finally {
+      if (done.length > 0) this.log.info(`${subjectOf(want)}: ${done.map(describeStep).join(', ')}`);
     }
-    this.log.info(`${subjectOf(want)}: ${done.map(describeStep).join(', ')}`);
     if (known.length > 0) this.watchOver(want, known, done);
     this.said.warn(subjectOf(want), await this.leftOver(want));
     return true;

@@ -122,6 +122,20 @@ test('another gateway after a reload takes the place of the one before', async (
   expect(routes()).toEqual(['default via 192.0.2.2 dev br_lan']);
 });
 
+test('a gateway that is nowhere near: the rest is done, and the sentence says what is wrong, once', async () => {
+  addPeer('eth7');
+  const want = declared('br_lan', { ports: 'eth7', addresses: '192.0.2.4/24', gateway: '198.51.100.1' });
+  await bridges.look(want);
+  await bridges.look(want);
+  expect(global('br_lan')).toEqual(['192.0.2.4/24']);
+  expect(said('info')).toEqual([
+    '[bridge.br_lan]: bridge br_lan made, br_lan up, eth7 joined br_lan, 192.0.2.4/24 on br_lan',
+  ]);
+  expect(said('warn')).toEqual([
+    '[bridge.br_lan]: the kernel refused to add the route 0.0.0.0/0 via 198.51.100.1 to br_lan: ENETUNREACH (the gateway is in no network that the interface has an address of)',
+  ]);
+});
+
 test("another's default route stays, and is named", async () => {
   addPeer('eth6');
   addPeer('eth7');
