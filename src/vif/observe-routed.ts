@@ -15,10 +15,9 @@ const NAT_MAX_AGE_MS = 5_000;
 export async function findRoute(want: RoutedAttachment, kernel: KernelNetwork): Promise<FoundRoute> {
   const uplink = await kernel.getLink(uplinkName(want));
   const networks = uplink === undefined ? [] : (await kernel.listAddresses(uplink.ifindex)).map(prefixOf);
-  const own = networks.find(({ family }) => family === 'ipv4')?.address; // the kernel tells primary addresses first
   return {
     mode: want.mode,
-    gateways: findGateways(want, uplink, own),
+    gateways: findGateways(want, uplink, networks),
     uplink,
     proxied: proxiedAddresses(want, networks),
   };

@@ -111,11 +111,27 @@ export const familiesOf = ({ addresses }: RoutedAttachment): Family[] => [
 /** The interface whose address is the gateway's where no other is named; vif-route's default. */
 export const uplinkName = ({ gatewaydev }: RoutedAttachment): string => gatewaydev ?? 'eth0';
 
-/** What this domain has on the vif. `own`: the uplink's first IPv4 address. Throws AttachError where there is none. */
-export function findGateways(want: RoutedAttachment, uplink: Link | undefined, own: string | undefined): Prefix[] {
+/**
+ * What this domain has on the vif. `own`: the uplink's addresses, primary ones first. Throws AttachError where there is none,
+ * and for a guest that shall have an address of this domain: nothing would ever get there.
+ */
+export function findGateways(want: RoutedAttachment, uplink: Link | undefined, own: readonly Prefix[]): Prefix[] {
+  const gateways = gatewaysFor(want, uplink, own);
+  const taken = [...gateways, ...own].map(({ address }) => addressBits(address));
+  const twice = want.addresses.find((one) => isHost(one) && taken.includes(addressBits(one.address)));
+  if (twice === undefined) return gateways;
+  throw new AttachError(
+    'EOWNADDRESS',
+    `${twice.address} cannot be the guest's: it is this domain's own`,
+    'give the vif another address in ip=, or its gateway another by gateway = "..."',
+  );
+}
+
+function gatewaysFor(want: RoutedAttachment, uplink: Link | undefined, own: readonly Prefix[]): Prefix[] {
+  const ipv4 = own.find(({ family }) => family === 'ipv4')?.address;
   return familiesOf(want).flatMap((family): Prefix[] => {
     const named = want.gateways.filter((address) => isIpv4(address) === (family === 'ipv4'));
-    const addresses = named.length > 0 ? named : [family === 'ipv6' ? IPV6_GATEWAY : (own ?? noGateway(want, uplink))];
+    const addresses = named.length > 0 ? named : [family === 'ipv6' ? IPV6_GATEWAY : (ipv4 ?? noGateway(want, uplink))];
     return addresses.map((address) => ({ family, address, length: gatewayLength(address) }));
   });
 }

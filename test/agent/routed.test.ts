@@ -1,6 +1,6 @@
 /** Routed vifs and NAT, by packets of guests in namespaces of their own, to each other and to what lies outside. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa, execaSync } from 'execa';
@@ -53,6 +53,7 @@ async function startAgent(config = ''): Promise<string> {
   await world.startAgent('-c', file);
   return file;
 }
+const socket = () => world.host.socketOf(NICDOM);
 const guest = (name: string) => guests.get(name) as Namespace;
 
 beforeEach(() => {
@@ -91,7 +92,13 @@ describe('a routed vif', () => {
 
   test('five addresses of two families, each to and from outside, also those that are in the network of the uplink', async () => {
     const outside = await routed();
-    configure();
+    guest('vif5.0').ip('link', 'set', 'eth0', 'addrgenmode', 'none');
+    const told = await execa(process.execPath, ['dist/main.js', 'explain', '5/0', '--json', '--xenstore', socket()], {
+      reject: false,
+    });
+    const [, snippet = ''] = /inside a Linux guest: ([^"]*)/.exec(told.stdout) ?? [];
+    guest('vif5.0').configure(snippet);
+    await eventually(() => !guest('vif5.0').ip('addr', 'show', 'dev', 'eth0').includes('tentative'));
     for (const address of ADDRESSES) {
       const target = address.includes(':') ? '2001:db8:ff::2' : '203.0.113.2';
       await eventually(
@@ -126,11 +133,11 @@ describe('a routed vif', () => {
     guest('vif5.0').ip('addr', 'add', '2001:db8:7::66/128', 'dev', 'eth0', 'nodad');
     ip('-6', 'route', 'add', '2001:db8:7::66', 'dev', 'vif5.0');
     await eventually(() => guest('vif5.0').reaches('203.0.113.2', '-I', '203.0.113.7'), 10_000);
-    expect(guest('vif5.0').reaches('203.0.113.2', '-I', '192.0.2.66')).toBe(false);
-    expect(guest('vif5.0').reaches('2001:db8:ff::2', '-I', '2001:db8:7::66')).toBe(false);
+    expect(await guest('vif5.0').reaches('203.0.113.2', '-I', '192.0.2.66')).toBe(false);
+    expect(await guest('vif5.0').reaches('2001:db8:ff::2', '-I', '2001:db8:7::66')).toBe(false);
     nft('delete', 'table', 'inet', 'vifd');
-    expect(guest('vif5.0').reaches('203.0.113.2', '-I', '192.0.2.66')).toBe(true);
-    expect(guest('vif5.0').reaches('2001:db8:ff::2', '-I', '2001:db8:7::66')).toBe(true);
+    expect(await guest('vif5.0').reaches('203.0.113.2', '-I', '192.0.2.66')).toBe(true);
+    expect(await guest('vif5.0').reaches('2001:db8:ff::2', '-I', '2001:db8:7::66')).toBe(true);
   });
 
   test('after a kill nothing is changed, what others undo is done again, and with the vif all goes', async () => {
@@ -264,8 +271,8 @@ describe('a routed vif', () => {
       guest(`vif${domid}.0`).ip('route', 'add', 'default', 'via', '203.0.113.1', 'dev', 'eth0', 'onlink');
     }
     await eventually(() => guest('vif5.0').reaches('192.0.2.53'), 10_000);
-    expect(guest('vif6.0').reaches('192.0.2.53')).toBe(false);
-    expect(guest('vif5.0').reaches('203.0.113.8')).toBe(true);
+    expect(await guest('vif6.0').reaches('192.0.2.53')).toBe(false);
+    expect(await guest('vif5.0').reaches('203.0.113.8')).toBe(true);
   }, 60_000);
 
   test('where IPv6 is off the guest has its IPv4, with a warning', async () => {
@@ -368,6 +375,22 @@ test.skipIf(notRoot !== undefined)(
 );
 
 describe('NAT', () => {
+  test('without nft it is not connected, and says so; no packet leaves with the address of the guest', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'vifd-agent-'));
+    symlinkSync(execaSync('which', ['ip']).stdout, join(dir, 'ip'));
+    AgentProcess.prefix = ['env', `PATH=${dir}`];
+    onTestFinished(() => {
+      AgentProcess.prefix = [];
+      rmSync(dir, { recursive: true });
+    });
+    await start('', 'vif5.0');
+    await world.host.createGuest(5, [{ script: 'vif-nat', mac: MAC }]);
+    await world.until(5, 0, 'hotplug-status', 'error');
+    expect(await world.node(5, 0, 'hotplug-error')).toBe('the vif cannot be masqueraded: nft cannot be run (ENOENT)');
+    expect(showLink('vif5.0')?.flags).not.toContain('UP');
+    expect(traces()).toEqual([]);
+  });
+
   test("vif-nat's address, out with the domain's own, by IPv4 and IPv6; gone with the vif", async () => {
     const outside = await addOutside(
       'eth0',
@@ -390,7 +413,7 @@ describe('NAT', () => {
     await startAgent('[vif]\nnat_network = ["10.0.0.0/8", "fd00:5::/64"]');
     expect(traces()).toEqual(before);
     nft('delete', 'table', 'inet', 'vifd_nat');
-    expect(guest('vif5.0').reaches('203.0.113.2')).toBe(false);
+    expect(await guest('vif5.0').reaches('203.0.113.2')).toBe(false);
     execaSync('ip', ['link', 'set', 'vif5.0', 'txqueuelen', '7']);
     await eventually(() => guest('vif5.0').reaches('203.0.113.2'), 30_000);
     await world.host.detachVif(5, 0);

@@ -269,7 +269,9 @@ describe('the addresses', () => {
 
 describe('the gateway', () => {
   const gateways = (vif: Vif, own?: string, uplink: Link | undefined = eth0) =>
-    findGateways(wanted(vif), uplink, own).map(({ address: one, length }) => `${one}/${length}`);
+    findGateways(wanted(vif), uplink, own === undefined ? [] : [prefix(own)]).map(
+      ({ address: one, length }) => `${one}/${length}`,
+    );
 
   test('the address of gatewaydev, and fe80::1', () =>
     expect(gateways({}, '192.0.2.1')).toEqual(['192.0.2.1/32', 'fe80::1/64']));
@@ -293,7 +295,7 @@ describe('the gateway', () => {
       }
       return undefined;
     };
-    expect(failure(() => findGateways(wanted(), undefined, undefined))).toMatchObject({
+    expect(failure(() => findGateways(wanted(), undefined, []))).toMatchObject({
       code: 'ENOGATEWAY',
       message: 'the guest has no gateway: interface "eth0" does not exist',
       hint,
@@ -302,6 +304,18 @@ describe('the gateway', () => {
       message: 'the guest has no gateway: interface "wan" has no IPv4 address',
     });
   });
+  test.each<[Vif, string]>([
+    [{ ip: '192.0.2.1' }, '192.0.2.1'],
+    [{ ip: '192.0.2.9', config: { gateway: '192.0.2.9' } }, '192.0.2.9'],
+    [{ ip: '192.0.2.7 fe80::1' }, 'fe80::1'],
+  ])("an address of this domain is not the guest's: %j", (vif, own) =>
+    expect(() => gateways(vif, '192.0.2.1/24')).toThrow(
+      expect.objectContaining({
+        message: `${own} cannot be the guest's: it is this domain's own`,
+        hint: 'give the vif another address in ip=, or its gateway another by gateway = "..."',
+      }),
+    ),
+  );
   test("answered for are the guest's hosts in the networks of the uplink", () => {
     const networks = ['192.0.2.1/24', '2001:db8::1/64', '198.51.100.1/32'].map(prefix);
     const ip = '192.0.2.7 198.51.100.1 192.0.2.64/28 2001:db8::7 2001:db8:1::7';
