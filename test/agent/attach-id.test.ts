@@ -14,6 +14,7 @@ test('all records of a vif have one id until it has left, and another when it co
   await world.host.createGuest(5, [{ bridge: 'none' }, { bridge: 'br0' }]);
   await world.until(5, 0, 'hotplug-status', 'error');
   await world.connected(5, 1);
+  await world.agent.saw(() => idsOf(0).size > 0 && idsOf(1).size > 0);
   expect(idsOf(0).size).toBe(1);
   expect(idsOf(1).size).toBe(1);
   const [first] = idsOf(0);
