@@ -45,10 +45,10 @@ const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
   mode: optional({
-    ...oneOf('bridge'),
+    ...oneOf('bridge', 'script'),
     example: 'bridge',
     about:
-      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge), and one that is not\nknown is an error.",
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge; one that has a\n[script.NAME]: script), and one that is not known is an error.",
   }),
   profile: optional({
     ...oneOf('pf', 'speed'),
@@ -165,6 +165,30 @@ const MATCH = {
   'match.devid': optional({ ...oneOrMore(number(0, 65535)), example: 0, about: "The guest's first vif is 0." }),
 } as const;
 
+const absolute = text('the absolute path of a file', (value) => (/^\/[ -~]{1,1023}$/.test(value) ? value : undefined));
+
+const SCRIPT = {
+  file: optional({
+    ...absolute,
+    example: '/etc/xen/scripts/vif-mine',
+    about: 'The program in this domain. It must belong to root, and nobody else may write it.',
+  }),
+  timeout: optional({
+    ...count('seconds', 1, 40),
+    example: 8,
+    about:
+      'How long it may run before it is killed with all that it has started; 8 unless given, and 8 at most when a vif leaves,\nfor dom0 waits no more than 10.',
+  }),
+} as const;
+
+const HOOKS = {
+  directory: setting({
+    ...absolute,
+    default: '/etc/xen/vifd.hooks.d',
+    about: 'Where they are. Each must belong to root, and nobody else may write it.',
+  }),
+} as const;
+
 /** What a rule may say is what [vif] may say. */
 type Optional<S> = { readonly [K in keyof S]: Omit<S[K], 'default'> & { readonly default: undefined } };
 const withoutDefaults = <S extends Record<string, Setting>>(settings: S) =>
@@ -186,6 +210,16 @@ export const TABLES = {
     named: true,
     settings: { ...MATCH, ...withoutDefaults(VIF) },
   },
+  hooks: {
+    about: 'Programs of yours that are run after a vif has been connected or has left.',
+    settings: HOOKS,
+  },
+  script: {
+    about:
+      "A program that connects vifs. NAME is the script's name without its directory, as dom0 writes it; it is run as xl devd\nwould run it.",
+    named: true,
+    settings: SCRIPT,
+  },
 } as const satisfies Record<string, Table>;
 
 /** TOML says tx_checksum and match.mac where the code says txChecksum and matchMac. */
@@ -202,6 +236,8 @@ type Values<S> = {
 
 /** Of a vif; all of it is checked. */
 export type VifSettings = Values<typeof VIF>;
+/** A program that may connect vifs. */
+export type AllowedScript = Partial<Values<typeof SCRIPT>> & { readonly name: string };
 export type Rule = Partial<Values<typeof MATCH> & VifSettings> & { readonly name: string };
 
 /** What the agent works by: what the files give. */
@@ -209,7 +245,12 @@ export interface Config {
   readonly vif: Partial<VifSettings>;
   /** In the order in which they are named first. */
   readonly rules: readonly Rule[];
+  readonly scripts?: readonly AllowedScript[];
+  readonly hooks?: Partial<Values<typeof HOOKS>>;
 }
+
+/** Where hooks are. */
+export const hooksDirectory = ({ hooks }: Config): string => hooks?.directory ?? HOOKS.directory.default;
 
 /** Without any file. */
 export const DEFAULTS: Config = { vif: {}, rules: [] };
@@ -245,12 +286,20 @@ export const fullKey = ({ table, name, setting: key }: Place): string =>
 /** The configuration that these values make. They must have been checked. */
 export function configOf(values: readonly (Place & { readonly value: unknown })[]): Config {
   const vif: Record<string, unknown> = {};
-  const rules = new Map<string, Record<string, unknown>>();
+  const hooks: Record<string, unknown> = {};
+  const named = { rule: new Map<string, object>(), script: new Map<string, object>() };
   for (const { table, name = '', setting: key, value } of values) {
     if (table === 'vif') vif[camel(key)] = value;
-    else rules.set(name, { ...(rules.get(name) ?? { name }), [camel(key)]: value });
+    if (table === 'hooks') hooks[camel(key)] = value;
+    const entries = named[table as keyof typeof named];
+    entries?.set(name, { ...(entries.get(name) ?? { name }), [camel(key)]: value });
   }
-  return { vif, rules: [...rules.values()] as unknown as Rule[] };
+  return {
+    vif,
+    rules: [...named.rule.values()] as unknown as Rule[],
+    ...(Object.keys(hooks).length > 0 && { hooks }),
+    ...(named.script.size > 0 && { scripts: [...named.script.values()] as unknown as AllowedScript[] }),
+  };
 }
 
 /** `tx_checksum` for `txChecksum`. */

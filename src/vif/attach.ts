@@ -46,18 +46,30 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   const [guard, addresses, features, place] = await Promise.all([
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
-      : kernel.getGuard(want.ifname, want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS),
+      : kernel.getGuard(
+          want.mode === 'script' ? link.ifname : want.ifname,
+          want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
+        ),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
     observePlace(want, found, link, kernel),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  const bridge = found.link.ifname;
-  return { to: bridge, bridge, mtu, steps: done, warnings: [...warnings, ...warningsOf(found)] };
+  return { ...nameOf(found, want), mtu, steps: done, warnings: [...warnings, ...warningsOf(found)] };
 }
 
-function warningsOf({ warning, link: { ifname, up } }: Found): string[] {
+function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {
+  if (found.mode === 'bridge') return { to: found.link.ifname, bridge: found.link.ifname };
+  return { to: want.mode === 'script' ? want.script.name : want.mode, bridge: undefined };
+}
+
+function warningsOf(found: Found): string[] {
+  if (found.mode !== 'bridge') return [];
+  const {
+    warning,
+    link: { ifname, up },
+  } = found;
   const down = `the bridge ${ifname} is down, so no packet passes: ip link set ${ifname} up`;
   return [...(warning === undefined ? [] : [warning]), ...(up ? [] : [down])];
 }

@@ -38,4 +38,25 @@ export interface BridgeAttachment extends InterfaceWanted {
   readonly port: PortSettings;
 }
 
-export type Attachment = BridgeAttachment;
+/** How a script of the admin's is run. */
+export interface ScriptCall {
+  /** `script vif-mine`. */
+  readonly name: string;
+  readonly file: string;
+  /** Behind `online` or `offline`. */
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+}
+
+/** A vif that a script of the admin's connects: but for what every vif has, what it does is left alone. */
+export interface ScriptAttachment extends InterfaceWanted {
+  readonly mode: 'script';
+  readonly script: ScriptCall;
+}
+
+export type Attachment = BridgeAttachment | ScriptAttachment;
+
+/** The interface that it is to be a port of, where one is named. */
+export const bridgeOf = (want: Attachment | undefined): Ifname | undefined =>
+  want?.mode === 'bridge' ? want.bridge : undefined;

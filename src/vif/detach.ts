@@ -6,6 +6,7 @@ import { findLink } from './observe.js';
 
 /** An interface that is gone, or goes meanwhile, is detached. Rejects with NetlinkError. */
 export async function detach(want: Attachment, kernel: KernelNetwork): Promise<void> {
+  if (want.mode === 'script') return; // its own `offline` does that
   try {
     const link = await findLink(want, kernel, true);
     if (link?.up) await kernel.setLink(link, { up: false });

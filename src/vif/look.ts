@@ -93,6 +93,7 @@ async function lookAtPlace(
   try {
     const found = await findPlace(want, kernel);
     const place = link && (await observePlace(want, found, link, kernel));
+    if (found.mode !== 'bridge') return { placeFault: undefined, place, bridge: undefined };
     const ports = links.filter(({ master }) => master === found.link.ifindex);
     return { placeFault: undefined, place, bridge: { ...found, ports } };
   } catch (error) {

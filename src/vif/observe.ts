@@ -27,20 +27,23 @@ export async function findLink(
 }
 
 /** What a vif is to be connected to, before anything is known of its interface. */
-export type Found = { readonly mode: 'bridge' } & FoundBridge;
+export type Found = ({ readonly mode: 'bridge' } & FoundBridge) | { readonly mode: 'script' };
 
 /** Rejects with AttachError when it cannot be connected as things stand. */
 export async function findPlace(want: Attachment, kernel: KernelNetwork): Promise<Found> {
   switch (want.mode) {
     case 'bridge':
       return { mode: want.mode, ...(await findBridge(want, kernel)) };
+    case 'script':
+      return { mode: want.mode };
     default:
-      return want.mode satisfies never;
+      return want satisfies never;
   }
 }
 
 /** How the interface stands to it. */
 export async function observePlace(want: Attachment, found: Found, link: Link, kernel: KernelNetwork): Promise<Place> {
+  if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
   const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };
 }

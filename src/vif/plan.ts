@@ -10,7 +10,8 @@ import {
   type LinkAddress,
   type LinkChange,
 } from '../network/rtnetlink.js';
-import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
+import type { Attachment, BridgeAttachment, InterfaceWanted, ScriptAttachment } from './attachment.js';
+import type { Ifname } from './backend.js';
 import { formatVlans } from './vlan.js';
 
 /** The kernel's side of a vif's interface, read in one go. */
@@ -26,13 +27,18 @@ export interface Observed {
 }
 
 /** What it is to be connected to, as it is now; by mode. */
-export type Place = BridgePlace;
+export type Place = BridgePlace | ScriptPlace;
 
 export interface BridgePlace {
   readonly mode: 'bridge';
   readonly bridge: Link;
   /** Of the port; read only where any are wanted. */
   readonly vlans: PortVlans;
+}
+
+/** The script's matter. */
+export interface ScriptPlace {
+  readonly mode: 'script';
 }
 
 export type Step =
@@ -54,9 +60,11 @@ export type Step =
 export function planVif(want: Attachment, { place, ...seen }: Observed): Step[] {
   switch (want.mode) {
     case 'bridge':
-      return planBridge(want, seen, place);
+      return place.mode === want.mode ? planBridge(want, seen, place) : [];
+    case 'script':
+      return planScript(want, seen);
     default:
-      return want.mode satisfies never;
+      return want satisfies never;
   }
 }
 
@@ -83,6 +91,14 @@ function planBridge(want: BridgeAttachment, seen: SeenInterface, { bridge, vlans
   const { vlans } = want;
   if (vlans !== undefined && !(joined && sameVlans(vlans, seenVlans))) steps.push({ do: 'set-vlans', link, vlans });
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
+  return steps;
+}
+
+/** What the script does is its own: only what it could not do as well is kept so. It finds the name that netback gave. */
+function planScript(want: ScriptAttachment, seen: SeenInterface): Step[] {
+  const { link } = seen;
+  const steps = [...startSteps({ ...want, ifname: link.ifname as Ifname }, seen, false), ...featureSteps(want, seen)];
+  if (link.txqlen !== want.txqlen) steps.push({ do: 'set-link', link, change: { txqlen: want.txqlen } });
   return steps;
 }
 

@@ -8,6 +8,7 @@ import { type Ifname, kernelName, type MacAddress, type VifBackend } from './bac
 import { checkGuardedName, guardOf } from './guard.js';
 import { chooseMode } from './mode.js';
 import { type Policy, resolvePolicy } from './rules.js';
+import { scriptCall } from './script-call.js';
 import { parseVlans } from './vlan.js';
 
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
@@ -17,7 +18,7 @@ const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
   const policy = resolvePolicy(backend, config);
   const { settings } = policy;
-  const mode = chooseMode(backend, policy);
+  const mode = chooseMode(backend, policy, config);
   switch (mode) {
     case 'bridge':
       return {
@@ -27,6 +28,8 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
         vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
         port: portSettings(settings),
       };
+    case 'script':
+      return { mode, ...interfaceWanted(backend, policy), script: scriptCall(backend, config) };
     default:
       return mode satisfies never;
   }

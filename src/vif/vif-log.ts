@@ -87,6 +87,10 @@ export class VifLog {
     });
   }
 
+  info(sentence: string): void {
+    this.child().info(`${this.name}: ${sentence}`);
+  }
+
   debug(sentence: string): void {
     if (this.log.isLevelEnabled('debug')) this.child().debug(sentence);
   }

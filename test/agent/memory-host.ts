@@ -10,6 +10,7 @@ import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
 import type { Guard } from '../../src/network/guard-table.js';
+import { Programs } from '../../src/network/hotplug-script.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -185,6 +186,7 @@ export class MemoryHost {
       log,
       privileged: false,
       knowsAllVifs: true,
+      programs: new Programs(),
       attaching: new Lanes(4),
     });
     const { reconciler } = this;

@@ -20,6 +20,7 @@ const PURE = [
   'vif/backend.ts',
   'vif/pattern.ts',
   'vif/policy.ts',
+  'vif/script-call.ts',
   'vif/guard.ts',
   'vif/vlan.ts',
   'vif/rules.ts',

@@ -91,7 +91,7 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['[vifs]\nqlen = 5', `f:1: vifs is a table; expected ${known('table', '[vif]')}`],
     ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mode')}`],
     ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.mcast_flood')}`],
-    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[rule.NAME]')}`],
+    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[hooks]')}`],
     ['[rule]\nqlen = 5', 'f:2: rule.qlen is 5; expected a table, [rule.qlen]'],
     ['[[rule]]\nqlen = 5', 'f:1: rule is an array; expected a table, [rule]'],
     [
@@ -254,6 +254,7 @@ describe('the sample file', () => {
     expect(configOf(values)).toEqual({
       vif: { qlen: 1000, txChecksum: 'off', guard: 'auto', allowDhcp: false, allowRouter: false },
       rules: [],
+      hooks: { directory: '/etc/xen/vifd.hooks.d' },
     });
   });
 

@@ -175,7 +175,7 @@ describe('the mode', () => {
     expect(() => mode('my-vif-bridge_qlen')).toThrow(
       expect.objectContaining({
         message: 'script "my-vif-bridge_qlen" is none that vifd knows',
-        hint: 'write another into the guest\'s vif line, such as script=vif-bridge; or say here how such vifs are connected: [rule.NAME] with match.script = "my-vif-bridge_qlen" and mode = "bridge"',
+        hint: 'write another into the guest\'s vif line, such as script=vif-bridge; or say here how such vifs are connected: [rule.NAME] with match.script = "my-vif-bridge_qlen" and mode = "bridge"; or which file of this domain it is: [script.my-vif-bridge_qlen] with file = "/etc/xen/scripts/my-vif-bridge_qlen"',
       }),
     );
   });
