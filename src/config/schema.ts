@@ -4,6 +4,7 @@
  */
 import { parsePrefix } from '../network/prefix.js';
 import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
+import { parseOvsBridge } from '../vif/openvswitch.js';
 import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
 import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
@@ -31,7 +32,7 @@ const optional = <T>(one: Typed<T> & { example: NoInfer<T>; about: string }): Se
   default: undefined,
 });
 
-const ifname = text('an interface name', parseIfname);
+const bridge = text('an interface name', (value) => parseIfname(value) ?? parseOvsBridge(value));
 const pattern = (what: string, possible: RegExp) =>
   oneOrMore(
     text(`${what}, in which * stands for anything`, (value) =>
@@ -45,10 +46,10 @@ const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
   mode: optional({
-    ...oneOf('bridge', 'script'),
+    ...oneOf('bridge', 'openvswitch', 'script'),
     example: 'bridge',
     about:
-      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge; one that has a\n[script.NAME]: script), and one that is not known is an error.",
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge;\nvif-openvswitch: openvswitch; one that has a [script.NAME]: script), and one that is not known is an error.",
   }),
   profile: optional({
     ...oneOf('pf', 'speed'),
@@ -56,7 +57,11 @@ const VIF = {
     about:
       'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum keep.',
   }),
-  bridge: optional({ ...ifname, example: 'br_lan', about: 'The bridge, where dom0 names none.' }),
+  bridge: optional({
+    ...bridge,
+    example: 'br_lan',
+    about: 'The bridge, where dom0 names none; for Open vSwitch also with VLANs, NAME[.VLAN][:TRUNK:TRUNK...].',
+  }),
   mtu: optional({
     type: {
       expected: 'a whole number of bytes from 68 to 65517',

@@ -13,6 +13,7 @@ import {
 import type { Guard } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
 import { Nftables } from './nftables.js';
+import { OpenVSwitch, type OvsSwitch } from './openvswitch.js';
 import { type Family, formatPrefix, type Prefix } from './prefix.js';
 import {
   describeRoute,
@@ -99,6 +100,7 @@ export interface KernelNetwork {
   /** The features that are wanted, active or not. */
   getWantedFeatures(link: LinkName): Promise<Set<string>>;
   clearFeatures(link: LinkName, names: readonly string[]): Promise<void>;
+  readonly openVSwitch: OvsSwitch;
 }
 
 /** The index is what the kernel is told, the name is for messages. */
@@ -108,6 +110,7 @@ export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
   private readonly nftables = new Nftables();
+  readonly openVSwitch: OvsSwitch = new OpenVSwitch();
   private ethtoolFamily: Promise<number> | undefined;
 
   /**

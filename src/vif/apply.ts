@@ -40,6 +40,9 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'delete-address':
       await kernel.deleteAddress(step.link, step.address);
       return undefined;
+    case 'set-ovs-port':
+      await kernel.openVSwitch.setPort(step.ifname, step.port, step.anew);
+      return undefined;
     case 'clear-features':
       await kernel.clearFeatures(step.link, step.names);
       return undefined;

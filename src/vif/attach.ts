@@ -52,19 +52,22 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
         ),
     kernel.listAddresses(link.ifindex),
     known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
-    observePlace(want, found, link, kernel),
+    observePlace(want, found, link, kernel, known.fresh),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  return { ...nameOf(found, want), mtu, steps: done, warnings: [...warnings, ...warningsOf(found)] };
+  return { ...nameOf(found, want), mtu, steps: done, warnings: [...warnings, ...warningsOf(found, want)] };
 }
 
 function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {
   if (found.mode === 'bridge') return { to: found.link.ifname, bridge: found.link.ifname };
+  if (want.mode === 'openvswitch') return { to: want.port.bridge, bridge: want.port.bridge };
   return { to: want.mode === 'script' ? want.script.name : want.mode, bridge: undefined };
 }
 
-function warningsOf(found: Found): string[] {
+function warningsOf(found: Found, want: Attachment): string[] {
+  if (want.mode === 'openvswitch' && want.unguarded.length > 0)
+    return ["it is not held to the addresses in dom0's ip=: frames of Open vSwitch pass nftables by"];
   if (found.mode !== 'bridge') return [];
   const {
     warning,

@@ -2,6 +2,7 @@
 import type { PortSettings } from '../network/bridge-port.js';
 import type { PortVlans } from '../network/bridge-vlan.js';
 import type { Guard } from '../network/guard-table.js';
+import type { OvsPort } from '../network/ovs-port.js';
 import type { Ifname } from './backend.js';
 import type { Policy } from './rules.js';
 
@@ -55,8 +56,16 @@ export interface ScriptAttachment extends InterfaceWanted {
   readonly script: ScriptCall;
 }
 
-export type Attachment = BridgeAttachment | ScriptAttachment;
+/** A vif as a port of Open vSwitch. */
+export interface OpenvswitchAttachment extends InterfaceWanted {
+  readonly mode: 'openvswitch';
+  readonly port: OvsPort;
+  /** Addresses that dom0 gave, and to which nothing holds the guest: its frames pass nftables by. */
+  readonly unguarded: readonly string[];
+}
+
+export type Attachment = BridgeAttachment | ScriptAttachment | OpenvswitchAttachment;
 
 /** The interface that it is to be a port of, where one is named. */
 export const bridgeOf = (want: Attachment | undefined): Ifname | undefined =>
-  want?.mode === 'bridge' ? want.bridge : undefined;
+  want?.mode === 'bridge' ? want.bridge : want?.mode === 'openvswitch' ? (want.port.bridge as Ifname) : undefined;

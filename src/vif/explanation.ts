@@ -144,8 +144,9 @@ function judgeInterface({ key, live, link, backend, want }: VifSeen): Judgement 
   return wrong(`the kernel has made no interface ${name}${other}`, DMESG);
 }
 
-function judgeBridge({ bridge, placeFault }: VifSeen): Judgement {
+function judgeBridge({ bridge, placeFault, want }: VifSeen): Judgement {
   if (placeFault !== undefined) return wrong(placeFault.message, placeFault.hint);
+  if (want?.mode === 'openvswitch') return ok(`Open vSwitch has the bridge ${want.port.bridge}`);
   if (bridge === undefined) return ok('no bridge is asked for');
   const { link, warning, ports } = bridge;
   if (!link.up) return wrong(`the bridge ${link.ifname} is down`, `ip link set ${link.ifname} up`);
@@ -178,7 +179,8 @@ function judgeAttachment(seen: VifSeen): Judgement {
 
 /** Without these no packet passes. */
 const hinders = (step: Step): boolean =>
-  step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true);
+  step.do === 'set-ovs-port' ||
+  (step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true));
 
 function describeMissing(step: Step, { bridge }: VifSeen): string {
   if (step.do !== 'set-link' || step.change.master === undefined || bridge === undefined)

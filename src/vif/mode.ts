@@ -8,7 +8,7 @@ import type { VifBackend } from './backend.js';
 import { type Policy, scriptName } from './rules.js';
 import { isAllowed } from './script-call.js';
 
-export type Mode = 'bridge' | 'script';
+export type Mode = 'bridge' | 'script' | 'openvswitch';
 
 /** Xen's own scripts, and vifd's names for them. */
 const SCRIPTS: Readonly<Record<string, Mode>> = {
@@ -16,6 +16,7 @@ const SCRIPTS: Readonly<Record<string, Mode>> = {
   'vif-bridge_qlen': 'bridge',
   'vif-bridge_TxOff': 'bridge',
   'vif-vifd': 'bridge',
+  'vif-openvswitch': 'openvswitch',
 };
 
 /** xl names vif-bridge where nobody says anything, so it is no wish: a configured mode counts more. Throws AttachError. */

@@ -1,7 +1,8 @@
 /** EDGE: reads from the kernel what a plan needs, and finds the bridge that a vif belongs to. */
-import { AttachError } from '../errors.js';
+import { AttachError, printable } from '../errors.js';
 import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { OvsState } from '../network/ovs-port.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
 import type { Ifname } from './backend.js';
@@ -27,7 +28,10 @@ export async function findLink(
 }
 
 /** What a vif is to be connected to, before anything is known of its interface. */
-export type Found = ({ readonly mode: 'bridge' } & FoundBridge) | { readonly mode: 'script' };
+export type Found =
+  | ({ readonly mode: 'bridge' } & FoundBridge)
+  | { readonly mode: 'script' }
+  | { readonly mode: 'openvswitch'; readonly ports: OvsState['ports'] };
 
 /** Rejects with AttachError when it cannot be connected as things stand. */
 export async function findPlace(want: Attachment, kernel: KernelNetwork): Promise<Found> {
@@ -36,16 +40,35 @@ export async function findPlace(want: Attachment, kernel: KernelNetwork): Promis
       return { mode: want.mode, ...(await findBridge(want, kernel)) };
     case 'script':
       return { mode: want.mode };
+    case 'openvswitch':
+      return { mode: want.mode, ports: await findOvsBridge(want.port.bridge, kernel) };
     default:
       return want satisfies never;
   }
 }
 
 /** How the interface stands to it. */
-export async function observePlace(want: Attachment, found: Found, link: Link, kernel: KernelNetwork): Promise<Place> {
+export async function observePlace(
+  want: Attachment,
+  found: Found,
+  link: Link,
+  kernel: KernelNetwork,
+  fresh = false,
+): Promise<Place> {
+  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh };
   if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
   const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };
+}
+
+async function findOvsBridge(bridge: string, kernel: KernelNetwork): Promise<OvsState['ports']> {
+  const { bridges, ports } = await kernel.openVSwitch.read();
+  if (bridges.includes(bridge)) return ports;
+  const hint =
+    bridges.length === 0
+      ? `it has none; make it: ovs-vsctl add-br ${bridge}`
+      : `its bridges: ${bridges.map((name) => printable(name).slice(1, -1)).join(', ')}`;
+  throw new AttachError('ENOBRIDGE', `Open vSwitch has no bridge "${bridge}"`, hint);
 }
 
 export interface FoundBridge {

@@ -3,6 +3,7 @@ import { describePort, type PortSettings, portChange } from '../network/bridge-p
 import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
 import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
 import type { Guard } from '../network/guard-table.js';
+import { canStay, describeOvsPort, isInPlace, type OvsPort, type SeenOvsPort } from '../network/ovs-port.js';
 import {
   ADDR_GEN_MODE_NONE,
   describeChange,
@@ -10,7 +11,13 @@ import {
   type LinkAddress,
   type LinkChange,
 } from '../network/rtnetlink.js';
-import type { Attachment, BridgeAttachment, InterfaceWanted, ScriptAttachment } from './attachment.js';
+import type {
+  Attachment,
+  BridgeAttachment,
+  InterfaceWanted,
+  OpenvswitchAttachment,
+  ScriptAttachment,
+} from './attachment.js';
 import type { Ifname } from './backend.js';
 import { formatVlans } from './vlan.js';
 
@@ -27,7 +34,7 @@ export interface Observed {
 }
 
 /** What it is to be connected to, as it is now; by mode. */
-export type Place = BridgePlace | ScriptPlace;
+export type Place = BridgePlace | ScriptPlace | OpenvswitchPlace;
 
 export interface BridgePlace {
   readonly mode: 'bridge';
@@ -41,6 +48,14 @@ export interface ScriptPlace {
   readonly mode: 'script';
 }
 
+export interface OpenvswitchPlace {
+  readonly mode: 'openvswitch';
+  /** The port of the interface's name to be. */
+  readonly port: SeenOvsPort | undefined;
+  /** The vif was never connected: what is there of this name was of an interface that is gone. */
+  readonly fresh: boolean;
+}
+
 export type Step =
   | { readonly do: 'set-guard'; readonly ifname: string; readonly guard: Guard | undefined; readonly required: boolean }
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
@@ -49,6 +64,7 @@ export type Step =
   | { readonly do: 'set-vlans'; readonly link: Link; readonly vlans: PortVlans }
   /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
+  | { readonly do: 'set-ovs-port'; readonly ifname: string; readonly port: OvsPort; readonly anew: boolean }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
   | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] };
 
@@ -63,6 +79,8 @@ export function planVif(want: Attachment, { place, ...seen }: Observed): Step[] 
       return place.mode === want.mode ? planBridge(want, seen, place) : [];
     case 'script':
       return planScript(want, seen);
+    case 'openvswitch':
+      return place.mode === want.mode ? planOpenvswitch(want, seen, place) : [];
     default:
       return want satisfies never;
   }
@@ -99,6 +117,28 @@ function planScript(want: ScriptAttachment, seen: SeenInterface): Step[] {
   const { link } = seen;
   const steps = [...startSteps({ ...want, ifname: link.ifname as Ifname }, seen, false), ...featureSteps(want, seen)];
   if (link.txqlen !== want.txqlen) steps.push({ do: 'set-link', link, change: { txqlen: want.txqlen } });
+  return steps;
+}
+
+/**
+ * INVARIANTS
+ * - The port has its VLANs from the first moment, for both come in one transaction.
+ * - A port that is as it shall be is not touched, so that the switch forgets nothing.
+ */
+function planOpenvswitch(want: OpenvswitchAttachment, seen: SeenInterface, place: OpenvswitchPlace): Step[] {
+  const { link } = seen;
+  const takeDown = link.up && needsDown(want, link);
+  const steps = startSteps(want, seen, takeDown);
+  for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
+  steps.push(...mtuSteps(link, want.mtu ?? link.mtu), ...featureSteps(want, seen));
+  const inLinuxBridge = link.port !== undefined; // the switch could not have it then
+  const change: LinkChange = { ...linkChange(want, link), ...(inLinuxBridge && { master: 0 }) };
+  if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
+  if (place.fresh || !isInPlace(want.port, place.port, link.ifindex)) {
+    const anew = place.port !== undefined && (place.fresh || !canStay(want.port, place.port, link.ifindex));
+    steps.push({ do: 'set-ovs-port', ifname: want.ifname, port: want.port, anew });
+  }
+  if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
 }
 
@@ -163,6 +203,8 @@ export function describeStep(step: Step): string {
       return `mtu=${step.mtu}`;
     case 'delete-address':
       return 'address removed';
+    case 'set-ovs-port':
+      return `port of ${describeOvsPort(step.port)}`;
     case 'clear-features':
       return `off: ${step.names.join(' ')}`;
     default:

@@ -1,12 +1,13 @@
 /** What is wanted for a vif: what dom0 wrote, completed by the configuration. Pure. */
 import type { Config, VifSettings } from '../config/schema.js';
-import { NodeError } from '../errors.js';
+import { AttachError, NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
 import type { Guard } from '../network/guard-table.js';
 import type { Attachment, InterfaceWanted } from './attachment.js';
-import { type Ifname, kernelName, type MacAddress, type VifBackend } from './backend.js';
+import { type Ifname, kernelName, type MacAddress, parseIfname, type VifBackend } from './backend.js';
 import { checkGuardedName, guardOf } from './guard.js';
 import { chooseMode } from './mode.js';
+import { checkOvsName, ovsPort } from './openvswitch.js';
 import { type Policy, resolvePolicy } from './rules.js';
 import { scriptCall } from './script-call.js';
 import { parseVlans } from './vlan.js';
@@ -24,15 +25,44 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
       return {
         mode,
         ...interfaceWanted(backend, policy),
-        bridge: settings.bridge as Ifname | undefined,
+        bridge: linuxBridge(settings.bridge),
         vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
         port: portSettings(settings),
       };
     case 'script':
       return { mode, ...interfaceWanted(backend, policy), script: scriptCall(backend, config) };
+    case 'openvswitch':
+      return openvswitchWanted(backend, policy);
     default:
       return mode satisfies never;
   }
+}
+
+/** Of Open vSwitch's frames nftables sees none. */
+function openvswitchWanted(backend: VifBackend, policy: Policy): Attachment {
+  const { guard } = policy.settings;
+  if (guard === 'mac' || guard === 'ip')
+    throw new AttachError(
+      'ENOGUARD',
+      'the vif cannot be guarded: it is a port of Open vSwitch, whose frames pass nftables by',
+      'set guard = "off" for it, and let flows of Open vSwitch do it',
+    );
+  const settings = { ...policy.settings, guard: 'off' as const };
+  const wanted = interfaceWanted(backend, { ...policy, settings });
+  checkOvsName(wanted.ifname);
+  const unguarded = guard === 'auto' ? backend.ip : [];
+  return { mode: 'openvswitch', ...wanted, policy, port: ovsPort(backend, settings), unguarded };
+}
+
+/** Throws AttachError for a name with VLANs, as only Open vSwitch takes. */
+function linuxBridge(name: string | undefined): Ifname | undefined {
+  const bridge = name === undefined ? undefined : parseIfname(name);
+  if (name === undefined || bridge !== undefined) return bridge;
+  throw new AttachError(
+    'ENOTBRIDGE',
+    `"${name}" is a name for Open vSwitch, and no Linux bridge's`,
+    'write script=vif-openvswitch into the guest\'s vif line, or give it a rule with mode = "openvswitch"',
+  );
 }
 
 function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {

@@ -15,6 +15,7 @@ import {
 import { isFixedNode, isLiveNode } from './backend.js';
 import { KeyedLoop } from './keyed-loop.js';
 import { listBackends } from './reader.js';
+import { dropStalePorts } from './stale-ports.js';
 import { type Phase, Vif } from './vif.js';
 import type { VifIo } from './vif-io.js';
 
@@ -116,7 +117,7 @@ export class Reconciler {
     for (const { reject } of this.waiting) reject(new VifdError('ECANCELED', 'nobody looks at vifs any more'));
     this.waiting.clear();
     await this.loop.stop();
-    for (const vif of this.vifs.values()) vif.stopScript();
+    for (const vif of this.vifs.values()) vif.script.stop();
   }
 
   private kick(text: KeyText, settleMs = this.vifs.get(text)?.settleMs ?? 0): void {
@@ -143,8 +144,9 @@ export class Reconciler {
     try {
       for (const ifname of (await kernel.listGuarded()).filter(isStale))
         if ((await kernel.getLink(ifname)) === undefined && isStale(ifname)) await kernel.setGuard(ifname, undefined);
+      await dropStalePorts(kernel, (ifname) => this.list().find((vif) => vif.wants(ifname))?.mode);
     } catch (error) {
-      log.warn(`a guard whose vif is gone stays for now: ${(error as Error).message}`);
+      log.warn(`what a vif that is gone has left stays for now: ${(error as Error).message}`);
     }
   }
 

@@ -23,6 +23,7 @@ import {
   XenbusState,
 } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
+import { leaveOld } from './detach.js';
 import { explainFailure } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { factsOf, type HookFacts } from './hooks.js';
@@ -66,7 +67,7 @@ export class Vif {
   private readonly patience = new Patience();
   private readonly departure: Departure;
   readonly log: VifLog;
-  private readonly script: UserScript;
+  readonly script: UserScript;
   /** What hooks were told of it, or would have been by the vifd before; undefined: it was never connected. */
   private facts: HookFacts | undefined;
 
@@ -110,11 +111,6 @@ export class Vif {
     this.sayLeft();
   }
 
-  /** Nobody will hear what comes of it. */
-  stopScript(): void {
-    this.script.stop();
-  }
-
   /** Whether a change of this interface may be one for this vif. */
   concerns(ifname: string): boolean {
     if (this.want === undefined) return false;
@@ -124,6 +120,10 @@ export class Vif {
 
   wants(ifname: string): boolean {
     return this.want?.ifname === ifname;
+  }
+
+  get mode(): Attachment['mode'] | undefined {
+    return this.want?.mode;
   }
 
   /** Does whatever there is to do now. Never rejects. */
@@ -177,13 +177,13 @@ export class Vif {
     const want = resolveAttachment(backend, this.io.config);
     const same = want.mtu === this.want?.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
+    await leaveOld(this.want, want, this.io.kernel);
     this.want = want;
     this.log.ifname = want.ifname;
     const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
     const known = { fresh, overdue: this.isOverdue() };
-    const attached = await this.io.attaching.run(() =>
-      attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known),
-    );
+    const work = () => attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known);
+    const attached = await (want.mode === 'openvswitch' ? work() : this.io.attaching.run(work)); // it may take its time
     if (attached === undefined) return this.wait(live, state);
     this.settledMtu = attached.mtu;
     this.place = { ifname: want.ifname, bridge: attached.bridge ?? '-', ip: backend.ip };

@@ -5,13 +5,14 @@
 import { pino } from 'pino';
 import { afterEach, vi } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
-import { NetlinkError } from '../../src/errors.js';
+import { AttachError, NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
 import type { Guard } from '../../src/network/guard-table.js';
 import { Programs } from '../../src/network/hotplug-script.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
+import type { OvsSwitch } from '../../src/network/openvswitch.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import type { LinkFactory } from '../../src/simulator/links.js';
@@ -59,6 +60,12 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     await this.step(ifindex);
     this.vlans.set(ifindex, vlans);
   }
+  readonly openVSwitch: OvsSwitch = {
+    read: () => Promise.reject(new AttachError('ENOOVS', 'no Open vSwitch', '')),
+    setPort: () => Promise.reject(new AttachError('ENOOVS', 'no Open vSwitch', '')),
+    removePort: async () => undefined,
+    ownPorts: async () => [],
+  };
   async setPort({ ifindex }: Link, port: PortSettings): Promise<void> {
     await this.step(ifindex);
     const link = this.links.get(ifindex) as Link;

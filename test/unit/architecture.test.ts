@@ -21,6 +21,8 @@ const PURE = [
   'vif/pattern.ts',
   'vif/policy.ts',
   'vif/script-call.ts',
+  'vif/openvswitch.ts',
+  'network/ovs-port.ts',
   'vif/guard.ts',
   'vif/vlan.ts',
   'vif/rules.ts',
