@@ -7,15 +7,11 @@ import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
 import { parseOvsBridge } from '../vif/openvswitch.js';
 import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
-import { count, number, oneOf, oneOrMore, type Typed, text, yesOrNo } from './types.js';
+import { HOOKS, SCRIPT } from './script-settings.js';
+import { count, number, oneOf, oneOrMore, optional, type Setting, setting, text, yesOrNo } from './types.js';
+import { KEPT_UNTIL_REPLUGGED, MORE_PORT_SETTINGS, OFFLOADS } from './vif-settings.js';
 
-export interface Setting<T = unknown> extends Typed<T> {
-  /** Undefined: dom0's word counts, or what the kernel has; `example` shows what could be there. */
-  readonly default: NoInfer<T> | undefined;
-  readonly example?: NoInfer<T>;
-  /** One sentence for the sample file and the manual. */
-  readonly about: string;
-}
+export type { Setting } from './types.js';
 
 export interface Table {
   readonly about: string;
@@ -24,13 +20,6 @@ export interface Table {
   /** A name with a dot is that of a table within: `match.mac`. */
   readonly settings: Readonly<Record<string, Setting>>;
 }
-
-type WithDefault<T> = Setting<T> & { readonly default: T };
-const setting = <T>(one: Typed<T> & { default: NoInfer<T>; about: string }): WithDefault<T> => one;
-const optional = <T>(one: Typed<T> & { example: NoInfer<T>; about: string }): Setting<T> & { default: undefined } => ({
-  ...one,
-  default: undefined,
-});
 
 const bridge = text('an interface name', (value) => parseIfname(value) ?? parseOvsBridge(value));
 const pattern = (what: string, possible: RegExp) =>
@@ -42,7 +31,6 @@ const pattern = (what: string, possible: RegExp) =>
 /** What no MAC address or name can be would match nothing, and nobody would be told. */
 const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
 const NAME_PATTERN = /^[^/]+$/;
-const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
   mode: optional({
@@ -55,7 +43,7 @@ const VIF = {
     ...oneOf('pf', 'speed'),
     example: 'pf',
     about:
-      'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum keep.',
+      'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum on.',
   }),
   bridge: optional({
     ...bridge,
@@ -76,12 +64,7 @@ const VIF = {
     default: 1000,
     about: 'Transmit queue length of the host end of the vif.',
   }),
-  tx_checksum: setting({
-    ...oneOf('off', 'keep'),
-    default: 'off',
-    about:
-      'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need;\n"keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
-  }),
+  ...OFFLOADS,
   vlan: optional({
     ...text(VLANS_RULE, parseVlans),
     example: '10p/20-29',
@@ -135,6 +118,7 @@ const VIF = {
     example: true,
     about: `Whether the port gets multicast for which there is no known listener. ${KEPT_UNTIL_REPLUGGED}`,
   }),
+  ...MORE_PORT_SETTINGS,
   priority: optional({ ...number(0, 63), example: 32, about: `Priority of the port in STP. ${KEPT_UNTIL_REPLUGGED}` }),
 } as const;
 
@@ -168,30 +152,6 @@ const MATCH = {
     about: 'Another one at every start of a guest.',
   }),
   'match.devid': optional({ ...oneOrMore(number(0, 65535)), example: 0, about: "The guest's first vif is 0." }),
-} as const;
-
-const absolute = text('the absolute path of a file', (value) => (/^\/[ -~]{1,1023}$/.test(value) ? value : undefined));
-
-const SCRIPT = {
-  file: optional({
-    ...absolute,
-    example: '/etc/xen/scripts/vif-mine',
-    about: 'The program in this domain. It must belong to root, and nobody else may write it.',
-  }),
-  timeout: optional({
-    ...count('seconds', 1, 40),
-    example: 8,
-    about:
-      'How long it may run before it is killed with all that it has started; 8 unless given, and 8 at most when a vif leaves,\nfor dom0 waits no more than 10.',
-  }),
-} as const;
-
-const HOOKS = {
-  directory: setting({
-    ...absolute,
-    default: '/etc/xen/vifd.hooks.d',
-    about: 'Where they are. Each must belong to root, and nobody else may write it.',
-  }),
 } as const;
 
 /** What a rule may say is what [vif] may say. */

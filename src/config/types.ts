@@ -63,3 +63,20 @@ export function oneOrMore<T>({ type, unit }: Typed<T>): Typed<T | readonly T[]> 
     },
   };
 }
+
+export interface Setting<T = unknown> extends Typed<T> {
+  /** Undefined: dom0's word counts, or what the kernel has; `example` shows what could be there. */
+  readonly default: NoInfer<T> | undefined;
+  readonly example?: NoInfer<T>;
+  /** One sentence for the sample file and the manual. */
+  readonly about: string;
+}
+
+type WithDefault<T> = Setting<T> & { readonly default: T };
+export const setting = <T>(one: Typed<T> & { default: NoInfer<T>; about: string }): WithDefault<T> => one;
+export const optional = <T>(
+  one: Typed<T> & { example: NoInfer<T>; about: string },
+): Setting<T> & { default: undefined } => ({
+  ...one,
+  default: undefined,
+});

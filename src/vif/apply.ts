@@ -43,8 +43,8 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'set-ovs-port':
       await kernel.openVSwitch.setPort(step.ifname, step.port, step.anew);
       return undefined;
-    case 'clear-features':
-      await kernel.clearFeatures(step.link, step.names);
+    case 'set-features':
+      await kernel.setFeatures(step.link, step.features);
       return undefined;
     default:
       return step satisfies never;

@@ -1,5 +1,7 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
+import { tomlName } from '../config/schema.js';
 import { hasCode } from '../errors.js';
+import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
 import type { Attachment } from './attachment.js';
@@ -51,18 +53,35 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
           want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
         ),
     kernel.listAddresses(link.ifindex),
-    known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
+    asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
     observePlace(want, found, link, kernel, known.fresh),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  return { ...nameOf(found, want), mtu, steps: done, warnings: [...warnings, ...warningsOf(found, want)] };
+  return {
+    ...nameOf(found, want),
+    mtu,
+    steps: done,
+    warnings: [...warnings, ...warningsOf(found, want), ...fixedIn(features, want)],
+  };
 }
 
 function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {
   if (found.mode === 'bridge') return { to: found.link.ifname, bridge: found.link.ifname };
   if (want.mode === 'openvswitch') return { to: want.port.bridge, bridge: want.port.bridge };
   return { to: want.mode === 'script' ? want.script.name : want.mode, bridge: undefined };
+}
+
+const asksFeatures = ({ offloads }: Attachment, { fresh }: Known): boolean =>
+  !(fresh && needNoAsking(offloads)) && Object.keys(offloads).length > 0;
+
+/** The driver has a word in it, too. */
+function fixedIn(features: Features | undefined, { offloads }: Attachment): string[] {
+  if (features === undefined) return []; // not asked
+  return fixedOffloads(offloads, features).map(
+    (offload) =>
+      `its driver does not let ${tomlName(offload)} be ${offloads[offload] ? 'on' : 'off'}; it stays as it is`,
+  );
 }
 
 function warningsOf(found: Found, want: Attachment): string[] {

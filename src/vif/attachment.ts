@@ -1,6 +1,7 @@
 /** What can be wanted for a vif: a closed union by mode. Pure. */
 import type { PortSettings } from '../network/bridge-port.js';
 import type { PortVlans } from '../network/bridge-vlan.js';
+import type { Offloads } from '../network/ethtool.js';
 import type { Guard } from '../network/guard-table.js';
 import type { OvsPort } from '../network/ovs-port.js';
 import type { Ifname } from './backend.js';
@@ -16,7 +17,7 @@ export interface InterfaceWanted {
   readonly mtu: number | undefined;
   /** Packets. */
   readonly txqlen: number;
-  readonly clearTxChecksum: boolean;
+  readonly offloads: Offloads;
   /** Undefined: the guest may send what it likes. */
   readonly guard: Guard | undefined;
   /** Without it the vif is not connected. */

@@ -4,6 +4,7 @@
  */
 import { tomlName } from '../config/schema.js';
 import { printable } from '../errors.js';
+import { NO_FEATURES } from '../network/ethtool.js';
 import { describeChange } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
 import { keyText } from '../xenstore/paths.js';
@@ -192,7 +193,7 @@ function describeMissing(step: Step, { bridge }: VifSeen): string {
 /** Empty when all is as asked for. */
 export function stepsMissing({ want, link, place, addresses, features, guard }: VifSeen): Step[] {
   if (want === undefined || link === undefined || place === undefined) return [];
-  return planVif(want, { link, addresses, features: features ?? new Set(), guard, place });
+  return planVif(want, { link, addresses, features: features ?? NO_FEATURES, guard, place });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {

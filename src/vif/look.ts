@@ -77,7 +77,7 @@ async function lookAtKernel(
     ...(want === undefined ? NOWHERE : await lookAtPlace(want, link, kernel, links)),
     guard: want === undefined ? undefined : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
-    features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),
+    features: link === undefined ? undefined : await kernel.getFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
   };
 }

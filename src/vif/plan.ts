@@ -1,7 +1,7 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
 import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
 import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
-import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
+import { describeFeatures, type FeatureChange, type Features, featureChange } from '../network/ethtool.js';
 import type { Guard } from '../network/guard-table.js';
 import { canStay, describeOvsPort, isInPlace, type OvsPort, type SeenOvsPort } from '../network/ovs-port.js';
 import {
@@ -26,8 +26,8 @@ export interface Observed {
   /** The vif's interface, under netback's name or already under its own. */
   readonly link: Link;
   readonly addresses: readonly LinkAddress[];
-  /** Features that are wanted, active or not; undefined: not asked, so any may be. */
-  readonly features: ReadonlySet<string> | undefined;
+  /** Undefined: not asked, so any may be otherwise. */
+  readonly features: Features | undefined;
   /** The chain that guards the interface's name. */
   readonly guard: string | undefined;
   readonly place: Place;
@@ -66,7 +66,7 @@ export type Step =
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
   | { readonly do: 'set-ovs-port'; readonly ifname: string; readonly port: OvsPort; readonly anew: boolean }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
-  | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] };
+  | { readonly do: 'set-features'; readonly link: Link; readonly features: FeatureChange };
 
 /**
  * INVARIANTS, of every mode
@@ -165,8 +165,8 @@ function needsDown(want: InterfaceWanted, link: Link): boolean {
 const mtuSteps = (link: Link, mtu: number): Step[] => (link.mtu === mtu ? [] : [{ do: 'set-mtu', link, mtu }]);
 
 function featureSteps(want: InterfaceWanted, { link, features }: SeenInterface): Step[] {
-  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => features?.has(name) ?? true) : [];
-  return names.length === 0 ? [] : [{ do: 'clear-features', link, names }];
+  const change = featureChange(want.offloads, features);
+  return Object.keys(change).length === 0 ? [] : [{ do: 'set-features', link, features: change }];
 }
 
 function linkChange(want: InterfaceWanted, link: Link): LinkChange {
@@ -205,8 +205,8 @@ export function describeStep(step: Step): string {
       return 'address removed';
     case 'set-ovs-port':
       return `port of ${describeOvsPort(step.port)}`;
-    case 'clear-features':
-      return `off: ${step.names.join(' ')}`;
+    case 'set-features':
+      return describeFeatures(step.features);
     default:
       return step satisfies never;
   }

@@ -2,6 +2,7 @@
 import type { Config, VifSettings } from '../config/schema.js';
 import { AttachError, NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
+import type { Offloads } from '../network/ethtool.js';
 import type { Guard } from '../network/guard-table.js';
 import type { Attachment, InterfaceWanted } from './attachment.js';
 import { type Ifname, kernelName, type MacAddress, parseIfname, type VifBackend } from './backend.js';
@@ -73,7 +74,7 @@ function interfaceWanted(backend: VifBackend, policy: Policy): InterfaceWanted {
     ifname: backend.vifname ?? name,
     mtu: settings.mtu,
     txqlen: settings.qlen,
-    clearTxChecksum: settings.txChecksum === 'off',
+    offloads: offloads(settings),
     guard: guardFor(backend, settings),
     guardRequired: settings.guard !== 'auto',
     address: BACKEND_MAC,
@@ -101,8 +102,15 @@ function guardFor(backend: VifBackend, settings: VifSettings): Guard | undefined
   });
 }
 
-function portSettings({ isolated, hairpin, learning, flood, mcastFlood, priority }: VifSettings): PortSettings {
-  const all = { isolated, hairpin, learning, flood, mcastFlood, priority };
+function offloads({ txChecksum, rxChecksum, tso, gso, sg, gro }: VifSettings): Offloads {
+  const all = Object.entries({ txChecksum, rxChecksum, tso, gso, sg, gro });
+  return Object.fromEntries(all.filter(([, word]) => word !== 'keep').map(([name, word]) => [name, word === 'on']));
+}
+
+function portSettings(settings: VifSettings): PortSettings {
+  const { isolated, hairpin, learning, flood, bcastFlood, mcastFlood, mcastToUnicast, mcastRouter, priority } =
+    settings;
+  const all = { isolated, hairpin, learning, flood, bcastFlood, mcastFlood, mcastToUnicast, mcastRouter, priority };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 

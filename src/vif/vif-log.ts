@@ -115,6 +115,6 @@ export class VifLog {
   }
 }
 
-/** What a step is about: `master`, `txqlen`, `mtu`, `clear-features`. */
+/** What a step is about: `master`, `txqlen`, `mtu`, `features`. */
 const subjects = (step: Step): string[] =>
   'change' in step ? Object.keys(step.change) : [step.do.replace(/^set-/, '')];

@@ -9,6 +9,7 @@ import { AttachError, NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
+import { type Features, NO_FEATURES } from '../../src/network/ethtool.js';
 import type { Guard } from '../../src/network/guard-table.js';
 import { Programs } from '../../src/network/hotplug-script.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
@@ -121,11 +122,11 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
     this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
   }
-  async getWantedFeatures({ ifindex }: Link): Promise<Set<string>> {
+  async getFeatures({ ifindex }: Link): Promise<Features> {
     await this.step(ifindex);
-    return new Set(this.cleared.has(ifindex) ? [] : ['tx-checksum-ipv4']);
+    return { ...NO_FEATURES, wanted: new Set(this.cleared.has(ifindex) ? [] : ['tx-checksum-ipv4']) };
   }
-  async clearFeatures({ ifindex }: Link): Promise<void> {
+  async setFeatures({ ifindex }: Link): Promise<void> {
     await this.step(ifindex);
     this.cleared.add(ifindex);
   }

@@ -9,6 +9,8 @@ const PURE = [
   'text.ts',
   'config/schema.ts',
   'config/types.ts',
+  'config/script-settings.ts',
+  'config/vif-settings.ts',
   'config/check.ts',
   'config/text.ts',
   'xenstore/wire.ts',
