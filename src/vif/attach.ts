@@ -5,7 +5,7 @@ import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.j
 import type { KernelNetwork } from '../network/kernel.js';
 import { applySteps } from './apply.js';
 import type { Attachment } from './attachment.js';
-import { type Found, findLink, findPlace, observePlace } from './observe.js';
+import { type Found, findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { planVif, type Step } from './plan.js';
 
 export interface Attached {
@@ -49,7 +49,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
       : kernel.getGuard(
-          want.mode === 'script' ? link.ifname : want.ifname,
+          guardedName(want, link),
           want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
         ),
     kernel.listAddresses(link.ifindex),

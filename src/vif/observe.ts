@@ -27,6 +27,10 @@ export async function findLink(
   return everywhere ? (await kernel.listLinks()).find((link) => isOwnLink(want, link)) : undefined;
 }
 
+/** The guard is for the name that the interface has when frames come; a script may rename it, or not. */
+export const guardedName = (want: Attachment, link: Link | undefined): string =>
+  want.mode === 'script' && link !== undefined ? link.ifname : want.ifname;
+
 /** What a vif is to be connected to, before anything is known of its interface. */
 export type Found =
   | ({ readonly mode: 'bridge' } & FoundBridge)

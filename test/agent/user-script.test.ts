@@ -2,8 +2,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { execa, execaSync } from 'execa';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { NICDOM } from '../../src/simulator/host.js';
 import { showLink } from '../netns/namespace.js';
 import { eventually } from './agent-process.js';
 import { useWorld } from './world.js';
@@ -110,4 +111,24 @@ test('hooks are told of what has happened, in the order of their names, and dela
   await eventually(() => lines('told').length === 4, 8_000);
   expect(lines('told').map((line) => line.trim())).toEqual([...told('connected'), ...told('left')]);
   await world.agent.saw(({ msg }) => msg.includes('vif5.0 connected: hook "20-bad" failed: exit status 3'));
+});
+
+test('without a daemon vif-script runs it as well, once for each command', async () => {
+  script(`${NOTE()}[ $1 = offline ] || ip link set $vif up`);
+  await start();
+  await world.agent.kill('SIGTERM');
+  const ask = (command: string) =>
+    execa(process.execPath, ['dist/main.js', 'vif-script', command, 'backend/vif/5/0', '-c', join(dir, 'vifd.toml')], {
+      env: { XENSTORED_PATH: world.host.socketOf(NICDOM), UDEV_CALL: '1' },
+      reject: false,
+    });
+  void world.host.createGuest(5, [GUEST]);
+  await world.until(5, 0, 'state', '2');
+  expect(await ask('online')).toMatchObject({ exitCode: 0, stderr: '' });
+  await world.until(5, 0, 'state', '4');
+  const detached = world.host.detachVif(5, 0);
+  await world.until(5, 0, 'state', '6');
+  expect(await ask('offline')).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(await detached).toMatchObject({ ok: true });
+  expect(calls().map((line) => line.split(' ')[0])).toEqual(['online', 'offline']);
 });
