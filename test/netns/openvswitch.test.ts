@@ -40,19 +40,15 @@ describe.skipIf(noOvs !== undefined)(noOvs ?? 'Open vSwitch', () => {
   });
   afterAll(() => ovs.stop());
   beforeEach(() => {
+    const bridges = vsctl('list-br').split('\n');
+    for (const name of bridges.filter((line) => line !== '')) vsctl('del-br', name);
+    clearLinks();
     kernel = new Kernel();
     ovs.addBridge('ovs0');
     guest(0);
     guest(1);
   });
-  afterEach(() => {
-    kernel.close();
-    for (const name of vsctl('list-br')
-      .split('\n')
-      .filter((line) => line !== ''))
-      vsctl('del-br', name);
-    clearLinks();
-  });
+  afterEach(() => kernel.close());
 
   const frame = (from: number, note: string) => ethernet(MAC[from] as string, 0x88b5, note);
   let notes = 0;
