@@ -7,9 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { OwnNetwork } from './binding/own-network.js';
 import type { LiveConfig } from './config/live.js';
+import { hooksDirectory } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { Lanes } from './lanes.js';
 import { HostKernel } from './network/host-kernel.js';
+import { Programs } from './network/hotplug-script.js';
 import type { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
 import type { Metrics } from './service/metrics.js';
@@ -17,6 +19,7 @@ import type { VifNow } from './service/metrics-text.js';
 import type { ServiceReport, Working } from './service/report.js';
 import { ScriptRequests } from './service/script-requests.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
+import { Hooks } from './vif/hooks.js';
 import { Reconciler } from './vif/reconciler.js';
 import { scriptWork } from './vif/script-work.js';
 import type { Phase, Vif } from './vif/vif.js';
@@ -51,6 +54,7 @@ const LAST_RECONNECT_MS = 10_000;
 export async function runAgent(options: AgentOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore);
   const kernel = new HostKernel();
+  const programs = new Programs();
   let reconciler: Reconciler | undefined;
   const own = new OwnNetwork({
     kernel,
@@ -75,7 +79,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await own.start(); // vifs need their bridges
     requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
-      const session = await Session.open(client, kernel, options);
+      const session = await Session.open(client, kernel, programs, options);
       reconciler = session.reconciler;
       return session.run().finally(() => {
         reconciler = undefined;
@@ -86,6 +90,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     monitor.stop();
     await requests?.close();
     await own.stop();
+    programs.stop();
     kernel.close();
     await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
   }
@@ -133,7 +138,12 @@ class Session implements Working {
     private readonly options: AgentOptions,
   ) {}
 
-  static async open(store: XenstoreClient, kernel: Kernel, options: AgentOptions): Promise<Session> {
+  static async open(
+    store: XenstoreClient,
+    kernel: Kernel,
+    programs: Programs,
+    options: AgentOptions,
+  ): Promise<Session> {
     const { config, log, signal, metrics } = options;
     const reading = store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const domid = await Promise.race([reading, aborted(signal)]);
@@ -147,6 +157,8 @@ class Session implements Working {
       log,
       privileged,
       knowsAllVifs: true,
+      programs,
+      hooks: new Hooks(programs, log, () => hooksDirectory(config.current)),
       attaching: new Lanes(ATTACHING_AT_ONCE),
       counts: metrics,
     });

@@ -8,6 +8,7 @@ import { loadConfig } from '../config/load.js';
 import { type Config, DEFAULTS } from '../config/schema.js';
 import { hasCode, NodeError, printable, VifdError } from '../errors.js';
 import { Lanes } from '../lanes.js';
+import { Programs } from '../network/hotplug-script.js';
 import { Kernel } from '../network/kernel.js';
 import { formatAnswer } from '../service/script-protocol.js';
 import { parseBackend, parseIfname, parseLive, type RawNodes } from '../vif/backend.js';
@@ -112,6 +113,7 @@ class Script {
       privileged: domid === undefined || domid === '0',
       attaching: new Lanes(1),
       knowsAllVifs: false,
+      programs: new Programs(),
       defaultBridge: parseIfname(this.options.bridge ?? ''),
     });
     const timeUp = new AbortController();

@@ -3,12 +3,15 @@
  * `vifd config show` and of the sample file. Pure.
  */
 import { parsePrefix } from '../network/prefix.js';
-import { parseMac, parseMtu } from '../vif/backend.js';
+import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
 import { parseNatNetwork } from '../vif/nat.js';
+import { parseOvsBridge } from '../vif/openvswitch.js';
 import { parseAddressPattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
 import { AGENT, BIND, BRIDGE, BRIDGE_NAME, ifname, NAME_PATTERN, pattern } from './network-tables.js';
+import { HOOKS, SCRIPT } from './script-settings.js';
 import { count, number, oneOf, oneOrMore, optional, type Setting, setting, type Type, text, yesOrNo } from './types.js';
+import { KEPT_UNTIL_REPLUGGED, MORE_PORT_SETTINGS, OFFLOADS } from './vif-settings.js';
 
 export type { Setting } from './types.js';
 
@@ -20,24 +23,28 @@ export interface Table {
   readonly settings: Readonly<Record<string, Setting>>;
 }
 
+const bridge = text('an interface name', (value) => parseIfname(value) ?? parseOvsBridge(value));
 /** What no MAC address or name can be would match nothing, and nobody would be told. */
 const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
-const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
 const VIF = {
   mode: optional({
-    ...oneOf('bridge', 'routed', 'nat'),
+    ...oneOf('bridge', 'routed', 'nat', 'openvswitch', 'script'),
     example: 'bridge',
     about:
-      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge, vif-route: routed,\nvif-nat: nat), and one that is not known is an error.",
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge; vif-route: routed;\nvif-nat: nat; vif-openvswitch: openvswitch; one that has a [script.NAME]: script), and one that is not known is an error.",
   }),
   profile: optional({
     ...oneOf('pf', 'speed'),
     example: 'pf',
     about:
-      'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum keep.',
+      'Settings for a purpose; those beside it refine them. "pf": tx_checksum off, as OPNsense and pfSense need.\n"speed": tx_checksum on.',
   }),
-  bridge: optional({ ...ifname, example: 'br_lan', about: 'The bridge, where dom0 names none.' }),
+  bridge: optional({
+    ...bridge,
+    example: 'br_lan',
+    about: 'The bridge, where dom0 names none; for Open vSwitch also with VLANs, NAME[.VLAN][:TRUNK:TRUNK...].',
+  }),
   mtu: optional({
     type: {
       expected: 'a whole number of bytes from 68 to 65517',
@@ -52,12 +59,7 @@ const VIF = {
     default: 1000,
     about: 'Transmit queue length of the host end of the vif.',
   }),
-  tx_checksum: setting({
-    ...oneOf('off', 'keep'),
-    default: 'off',
-    about:
-      'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need;\n"keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
-  }),
+  ...OFFLOADS,
   vlan: optional({
     ...text(VLANS_RULE, parseVlans),
     example: '10p/20-29',
@@ -141,6 +143,7 @@ const VIF = {
     example: true,
     about: `Whether the port gets multicast for which there is no known listener. ${KEPT_UNTIL_REPLUGGED}`,
   }),
+  ...MORE_PORT_SETTINGS,
   priority: optional({ ...number(0, 63), example: 32, about: `Priority of the port in STP. ${KEPT_UNTIL_REPLUGGED}` }),
 } as const;
 
@@ -215,6 +218,16 @@ export const TABLES = {
     named: NAME,
     settings: BIND,
   },
+  hooks: {
+    about: 'Programs of yours that are run after a vif has been connected or has left.',
+    settings: HOOKS,
+  },
+  script: {
+    about:
+      "A program that connects vifs. NAME is the script's name without its directory, as dom0 writes it; it is run as xl devd\nwould run it.",
+    named: NAME,
+    settings: SCRIPT,
+  },
 } as const satisfies Record<string, Table>;
 
 /** TOML says tx_checksum and match.mac where the code says txChecksum and matchMac. */
@@ -231,6 +244,8 @@ type Values<S> = {
 
 /** Of a vif; all of it is checked. */
 export type VifSettings = Values<typeof VIF>;
+/** A program that may connect vifs. */
+export type AllowedScript = Partial<Values<typeof SCRIPT>> & { readonly name: string };
 export type Rule = Partial<Values<typeof MATCH> & VifSettings> & { readonly name: string };
 
 /** What the agent works by: what the files give. */
@@ -238,6 +253,8 @@ export interface Config {
   readonly vif: Partial<VifSettings>;
   /** In the order in which they are named first. */
   readonly rules: readonly Rule[];
+  readonly scripts?: readonly AllowedScript[];
+  readonly hooks?: Partial<Values<typeof HOOKS>>;
 }
 
 /** A bridge of this domain. */
@@ -250,6 +267,9 @@ export interface WholeConfig extends Config {
   readonly bridges: readonly DeclaredBridge[];
   readonly bindings: readonly Binding[];
 }
+
+/** Where hooks are. */
+export const hooksDirectory = ({ hooks }: Config): string => hooks?.directory ?? HOOKS.directory.default;
 
 /** Without any file. */
 export const DEFAULTS: Config = { vif: {}, rules: [] };
@@ -284,18 +304,28 @@ export const fullKey = ({ table, name, setting: key }: Place): string =>
 export function configOf(values: readonly (Place & { readonly value: unknown })[]): WholeConfig {
   const agent: Record<string, unknown> = defaultsOf(AGENT);
   const vif: Record<string, unknown> = {};
-  const named = { rule: new Map(), bridge: new Map(), bind: new Map() };
-  const fresh = { rule: {}, bridge: defaultsOf(BRIDGE), bind: defaultsOf(BIND) };
+  const hooks: Record<string, unknown> = {};
+  const named = { rule: new Map(), bridge: new Map(), bind: new Map(), script: new Map() };
+  const fresh = { rule: {}, bridge: defaultsOf(BRIDGE), bind: defaultsOf(BIND), script: {} };
+  const single: Readonly<Record<string, Record<string, unknown>>> = { vif, agent, hooks };
   for (const { table, name = '', setting: key, value } of values) {
-    if (table === 'vif') vif[camel(key)] = value;
-    else if (table === 'agent') agent[camel(key)] = value;
+    const alone = single[table];
+    if (alone !== undefined) alone[camel(key)] = value;
     else {
       const kind = table as keyof typeof named;
       named[kind].set(name, { ...(named[kind].get(name) ?? { name, ...fresh[kind] }), [camel(key)]: value });
     }
   }
   const [rules, bridges, bindings] = [named.rule, named.bridge, named.bind].map((all) => [...all.values()]);
-  return { vif, rules, agent, bridges, bindings } as unknown as WholeConfig;
+  return {
+    vif,
+    rules,
+    agent,
+    bridges,
+    bindings,
+    ...(Object.keys(hooks).length > 0 && { hooks }),
+    ...(named.script.size > 0 && { scripts: [...named.script.values()] }),
+  } as unknown as WholeConfig;
 }
 
 function defaultsOf(settings: Readonly<Record<string, Setting>>): Record<string, unknown> {

@@ -57,7 +57,7 @@ async function lookAtNetwork(kernel: Kernel): Promise<Network> {
 async function ethtoolFault(kernel: Kernel, links: readonly Link[]): Promise<string | undefined> {
   const lo = links.find(({ ifname }) => ifname === 'lo');
   if (lo === undefined) return undefined;
-  return kernel.getWantedFeatures(lo).then(() => undefined, messageOf);
+  return kernel.getFeatures(lo).then(() => undefined, messageOf);
 }
 
 /** Without `io` the kernel does not answer, and no vif is looked at. */

@@ -1,6 +1,8 @@
 /** Checks of this domain's network: bridges, what drops their packets, and who else lays hands on vifs. Pure. */
+
 import type { Link } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
+import { isRouted } from '../vif/attachment.js';
 import { familiesOf } from '../vif/routed.js';
 import { FORWARDING } from '../vif/routed-words.js';
 import { isVifLink } from '../vif/seen.js';
@@ -150,7 +152,7 @@ function concernsBridges({ family }: DroppingChain, { iptables, ip6tables }: Mac
 
 /** Only where vifs need it: for a bridge this domain passes nothing on itself. */
 function judgeForwarding({ vifs, forwards }: Machine): Judgement[] {
-  const routed = vifs.flatMap(({ want }) => (want === undefined || want.mode === 'bridge' ? [] : [want]));
+  const routed = vifs.flatMap(({ want }) => (isRouted(want) ? [want] : []));
   const stuck = [...new Set(routed.flatMap(familiesOf))].filter((family) => !forwards[family]);
   if (routed.length > 0 && stuck.length === 0) return [ok('this domain passes on what routed vifs send')];
   return stuck.map((family) => {

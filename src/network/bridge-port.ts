@@ -8,6 +8,10 @@ export interface PortSettings {
   readonly learning?: boolean;
   readonly flood?: boolean;
   readonly mcastFlood?: boolean;
+  readonly bcastFlood?: boolean;
+  readonly mcastToUnicast?: boolean;
+  /** 0 never, 1 by itself, 2 always. */
+  readonly mcastRouter?: number;
   /** 0 to 63. */
   readonly priority?: number;
 }
@@ -16,12 +20,16 @@ const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_PRIORITY = 2;
 
+const IFLA_BRPORT_MULTICAST_ROUTER = 25;
+
 /** Each a u8. */
 const FLAGS = [
   ['hairpin', 4], // IFLA_BRPORT_MODE
   ['learning', 8], // IFLA_BRPORT_LEARNING
   ['flood', 9], // IFLA_BRPORT_UNICAST_FLOOD
   ['mcastFlood', 27], // IFLA_BRPORT_MCAST_FLOOD
+  ['mcastToUnicast', 28], // IFLA_BRPORT_MCAST_TO_UCAST
+  ['bcastFlood', 30], // IFLA_BRPORT_BCAST_FLOOD
   ['isolated', 33], // IFLA_BRPORT_ISOLATED
 ] as const;
 
@@ -31,6 +39,7 @@ export function encodePortSettings(port: PortSettings): Attribute[] {
     const value = port[name];
     return value === undefined ? [] : [[type, Uint8Array.of(value ? 1 : 0)] as const];
   });
+  if (port.mcastRouter !== undefined) data.push([IFLA_BRPORT_MULTICAST_ROUTER, Uint8Array.of(port.mcastRouter)]);
   if (port.priority !== undefined)
     data.push([IFLA_BRPORT_PRIORITY, new Uint8Array(new Uint16Array([port.priority]).buffer)]);
   return [
@@ -48,9 +57,11 @@ export function parsePortSettings(linkInfo: AttributeMap): PortSettings | undefi
     const value = attributes.get(type)?.[0];
     return value === undefined ? [] : [[name, value !== 0] as const];
   });
+  const mcastRouter = attributes.get(IFLA_BRPORT_MULTICAST_ROUTER)?.[0];
   const priority = attributeU16(attributes, IFLA_BRPORT_PRIORITY);
   return {
     ...Object.fromEntries(flags),
+    ...(mcastRouter !== undefined && { mcastRouter }),
     ...(priority !== undefined && { priority }),
   };
 }

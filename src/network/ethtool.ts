@@ -1,5 +1,12 @@
 /** Device features over generic netlink (linux/genetlink.h, linux/ethtool_netlink.h). Pure. */
-import { attributeString, attributeU16, eachAttribute, encodeAttributes, parseAttributes } from './attributes.js';
+import {
+  type Attribute,
+  attributeString,
+  attributeU16,
+  eachAttribute,
+  encodeAttributes,
+  parseAttributes,
+} from './attributes.js';
 
 /** The fixed family through which the others are found. */
 export const GENL_ID_CTRL = 16;
@@ -10,23 +17,91 @@ const CTRL_ATTR_FAMILY_NAME = 2;
 const ETHTOOL_MSG_FEATURES_GET = 11;
 const ETHTOOL_MSG_FEATURES_SET = 12;
 const ETHTOOL_A_FEATURES_HEADER = 1;
+const ETHTOOL_A_FEATURES_HW = 2;
 const ETHTOOL_A_FEATURES_WANTED = 3;
+const ETHTOOL_A_FEATURES_ACTIVE = 4;
 const ETHTOOL_A_HEADER_DEV_INDEX = 1;
 const ETHTOOL_A_HEADER_FLAGS = 3;
 const ETHTOOL_FLAG_OMIT_REPLY = 2;
 const ETHTOOL_A_BITSET_BITS = 3;
 const ETHTOOL_A_BITSET_BITS_BIT = 1;
 const ETHTOOL_A_BITSET_BIT_NAME = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE = 3;
 const GENLMSGHDR = 4;
+const NO_BYTES = new Uint8Array(0);
 
-/** The features that `ethtool -K DEV tx off` clears (net/ethtool/ioctl.c, ETHTOOL_STXCSUM). */
-export const TX_CHECKSUM_FEATURES = [
-  'tx-checksum-ipv4',
-  'tx-checksum-ip-generic',
-  'tx-checksum-ipv6',
-  'tx-checksum-fcoe-crc',
-  'tx-checksum-sctp',
-];
+/** What `ethtool -K` calls tx, rx, tso and so on: groups of features (net/ethtool/ioctl.c, ethtool_get_feature_mask). */
+export const FEATURE_GROUPS = {
+  txChecksum: [
+    'tx-checksum-ipv4',
+    'tx-checksum-ip-generic',
+    'tx-checksum-ipv6',
+    'tx-checksum-fcoe-crc',
+    'tx-checksum-sctp',
+  ],
+  rxChecksum: ['rx-checksum'],
+  tso: [
+    'tx-tcp-segmentation',
+    'tx-tcp-ecn-segmentation',
+    'tx-tcp-mangleid-segmentation',
+    'tx-tcp6-segmentation',
+    'tx-tcp-accecn-segmentation', // not before Linux 6.18
+  ],
+  gso: ['tx-generic-segmentation'],
+  sg: ['tx-scatter-gather', 'tx-scatter-gather-fraglist'],
+  gro: ['rx-gro'],
+} as const;
+
+export type Offload = keyof typeof FEATURE_GROUPS;
+/** What is not named stays as it is. */
+export type Offloads = Readonly<Partial<Record<Offload, boolean>>>;
+/** By name; true: on. */
+export type FeatureChange = Readonly<Record<string, boolean>>;
+
+export interface Features {
+  /** Not those that are active: netback masks some until the guest has connected, and turns them on then, if they are wanted. */
+  readonly wanted: ReadonlySet<string>;
+  /** Those that could be wanted. */
+  readonly unwanted: ReadonlySet<string>;
+  readonly active: ReadonlySet<string>;
+}
+
+export const NO_FEATURES: Features = { wanted: new Set(), unwanted: new Set(), active: new Set() };
+
+/** Whether all kernels have the features, so that the device need not be asked for them. */
+export const needNoAsking = (want: Offloads): boolean => Object.keys(want).every((offload) => offload === 'txChecksum');
+
+/** What of it is not so, as far as the driver can do it. Undefined features: not asked, so any may be otherwise. */
+export function featureChange(want: Offloads, features: Features | undefined): FeatureChange {
+  const names = groups(want).flatMap(([, value, group]) => group.map((name) => [name, value] as const));
+  const differs = ([name, value]: readonly [string, boolean]) =>
+    features === undefined || (value ? features.unwanted : features.wanted).has(name);
+  return Object.fromEntries(names.filter(differs));
+}
+
+/** What of it the driver does not let anyone change. */
+export function fixedOffloads(want: Offloads, { wanted, unwanted, active }: Features): Offload[] {
+  const isFixed = (name: string) => !wanted.has(name) && !unwanted.has(name);
+  const cannot = groups(want).filter(([, value, group]) =>
+    value
+      ? group.every((name) => isFixed(name) && !active.has(name))
+      : group.some((name) => isFixed(name) && active.has(name)),
+  );
+  return cannot.map(([offload]) => offload);
+}
+
+const groups = (want: Offloads): [Offload, boolean, readonly string[]][] =>
+  (Object.entries(want) as [Offload, boolean][]).map(([offload, value]) => [offload, value, FEATURE_GROUPS[offload]]);
+
+/** `off: a b, on: c`, for people. */
+export function describeFeatures(change: FeatureChange): string {
+  const names = (wanted: boolean) =>
+    Object.entries(change).flatMap(([name, value]) => (value === wanted ? [name] : []));
+  const [off, on] = [names(false), names(true)];
+  return [off.length > 0 ? [`off: ${off.join(' ')}`] : [], on.length > 0 ? [`on: ${on.join(' ')}`] : []]
+    .flat()
+    .join(', ');
+}
 
 function genl(command: number, attributes: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(GENLMSGHDR + attributes.length);
@@ -51,8 +126,11 @@ export function encodeGetFeatures(ifindex: number): Uint8Array {
   );
 }
 
-/** Turns these features off; others stay. Names the device does not have are accepted and do nothing. */
-export function encodeClearFeatures(ifindex: number, names: readonly string[]): Uint8Array {
+/**
+ * Others stay. Names that the device does not have, or cannot change, are accepted and do nothing; one that the kernel does not
+ * know is refused, with all others.
+ */
+export function encodeSetFeatures(ifindex: number, change: FeatureChange): Uint8Array {
   return genl(
     ETHTOOL_MSG_FEATURES_SET,
     encodeAttributes([
@@ -69,7 +147,15 @@ export function encodeClearFeatures(ifindex: number, names: readonly string[]): 
         [
           [
             ETHTOOL_A_BITSET_BITS,
-            names.map((name) => [ETHTOOL_A_BITSET_BITS_BIT, [[ETHTOOL_A_BITSET_BIT_NAME, name]]] as const),
+            Object.entries(change).map(
+              ([name, value]): Attribute => [
+                ETHTOOL_A_BITSET_BITS_BIT,
+                [
+                  [ETHTOOL_A_BITSET_BIT_NAME, name],
+                  ...(value ? [[ETHTOOL_A_BITSET_BIT_VALUE, NO_BYTES] as const] : []),
+                ],
+              ],
+            ),
           ],
         ],
       ],
@@ -77,21 +163,22 @@ export function encodeClearFeatures(ifindex: number, names: readonly string[]): 
   );
 }
 
-/**
- * The features that are wanted. Not those that are active: netback masks some until the guest has connected, and turns
- * them on then, unless they are no longer wanted.
- */
-export function parseWantedFeatures(payload: Uint8Array): Set<string> {
-  return bitNames(parseAttributes(payload.subarray(GENLMSGHDR)).get(ETHTOOL_A_FEATURES_WANTED));
+export function parseFeatures(payload: Uint8Array): Features {
+  const sets = parseAttributes(payload.subarray(GENLMSGHDR));
+  const wanted = bitNames(sets.get(ETHTOOL_A_FEATURES_WANTED), false);
+  const changeable = bitNames(sets.get(ETHTOOL_A_FEATURES_HW), true);
+  const unwanted = new Set([...changeable].filter((name) => !wanted.has(name)));
+  return { wanted, unwanted, active: bitNames(sets.get(ETHTOOL_A_FEATURES_ACTIVE), false) };
 }
 
-/** The names in a list without a mask (ETHTOOL_A_BITSET_NOMASK), as the kernel sends what is wanted: the bits that are 1. */
-function bitNames(bitset: Uint8Array | undefined): Set<string> {
+/** The bits that are 1: in a list without a mask (ETHTOOL_A_BITSET_NOMASK) all of them, else those with a value. */
+function bitNames(bitset: Uint8Array | undefined, masked: boolean): Set<string> {
   const names = new Set<string>();
   const bits = bitset === undefined ? undefined : parseAttributes(bitset).get(ETHTOOL_A_BITSET_BITS);
-  for (const [, bit] of eachAttribute(bits ?? new Uint8Array(0))) {
-    const name = attributeString(parseAttributes(bit), ETHTOOL_A_BITSET_BIT_NAME);
-    if (name !== undefined) names.add(name);
+  for (const [, bit] of eachAttribute(bits ?? NO_BYTES)) {
+    const attributes = parseAttributes(bit);
+    const name = attributeString(attributes, ETHTOOL_A_BITSET_BIT_NAME);
+    if (name !== undefined && (!masked || attributes.has(ETHTOOL_A_BITSET_BIT_VALUE))) names.add(name);
   }
   return names;
 }

@@ -3,16 +3,20 @@ import { hasCode, NetlinkError } from '../errors.js';
 import { describePort, type PortSettings } from './bridge-port.js';
 import { encodeGetVlans, encodeVlans, NO_VLANS, type PortVlans, parsePortVlans, vlanChange } from './bridge-vlan.js';
 import {
-  encodeClearFeatures,
   encodeGetFamily,
   encodeGetFeatures,
+  encodeSetFeatures,
+  type FeatureChange,
+  type Features,
   GENL_ID_CTRL,
+  NO_FEATURES,
   parseFamilyId,
-  parseWantedFeatures,
+  parseFeatures,
 } from './ethtool.js';
 import { type Guard, TABLES, type TableName } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
 import { Nftables } from './nftables.js';
+import { OpenVSwitch, type OvsSwitch } from './openvswitch.js';
 import { type Family, formatPrefix, type Prefix } from './prefix.js';
 import {
   describeRoute,
@@ -96,9 +100,9 @@ export interface KernelNetwork {
   listProxies(family: Family): Promise<SeenProxy[]>;
   addProxy(link: LinkName, address: string): Promise<void>;
   deleteProxy(link: LinkName, address: string): Promise<void>;
-  /** The features that are wanted, active or not. */
-  getWantedFeatures(link: LinkName): Promise<Set<string>>;
-  clearFeatures(link: LinkName, names: readonly string[]): Promise<void>;
+  getFeatures(link: LinkName): Promise<Features>;
+  setFeatures(link: LinkName, change: FeatureChange): Promise<void>;
+  readonly openVSwitch: OvsSwitch;
 }
 
 /** The index is what the kernel is told, the name is for messages. */
@@ -112,6 +116,7 @@ export class Kernel implements KernelNetwork {
     inet: new Nftables(TABLES.inet),
     nat: new Nftables(TABLES.nat),
   };
+  readonly openVSwitch: OvsSwitch = new OpenVSwitch();
   private ethtoolFamily: Promise<number> | undefined;
 
   /**
@@ -121,7 +126,7 @@ export class Kernel implements KernelNetwork {
   async prepare(): Promise<void> {
     const lo = await this.getLink('lo');
     // Without an ethtool family a vif says so, where it is needed.
-    const features = async (link: Link) => void (await this.getWantedFeatures(link).catch(() => undefined));
+    const features = async (link: Link) => void (await this.getFeatures(link).catch(() => undefined));
     if (lo !== undefined) await Promise.all([this.listAddresses(lo.ifindex), features(lo)]);
   }
 
@@ -238,13 +243,13 @@ export class Kernel implements KernelNetwork {
     await ignoring(this.ask(op, ifname, RTM_DELNEIGH, encodeProxy({ address, ifindex }), 'ack'), 'ENOENT', 'ENODEV');
   }
 
-  async getWantedFeatures({ ifindex, ifname }: LinkName): Promise<Set<string>> {
+  async getFeatures({ ifindex, ifname }: LinkName): Promise<Features> {
     const [answer] = await this.askEthtool('get the features of', ifname, encodeGetFeatures(ifindex), 'one');
-    return answer === undefined ? new Set() : parseWantedFeatures(answer);
+    return answer === undefined ? NO_FEATURES : parseFeatures(answer);
   }
 
-  async clearFeatures({ ifindex, ifname }: LinkName, names: readonly string[]): Promise<void> {
-    await this.askEthtool('clear features of', ifname, encodeClearFeatures(ifindex, names), 'ack');
+  async setFeatures({ ifindex, ifname }: LinkName, change: FeatureChange): Promise<void> {
+    await this.askEthtool('set features of', ifname, encodeSetFeatures(ifindex, change), 'ack');
   }
 
   /** Empty where the kernel runs without the family. */

@@ -44,8 +44,11 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
     case 'delete-address':
       await kernel.deleteAddress(step.link, step.address);
       return undefined;
-    case 'clear-features':
-      await kernel.clearFeatures(step.link, step.names);
+    case 'set-ovs-port':
+      await kernel.openVSwitch.setPort(step.ifname, step.port, step.anew);
+      return undefined;
+    case 'set-features':
+      await kernel.setFeatures(step.link, step.features);
       return undefined;
     case 'add-address':
       await kernel.addAddress(step.link, step.prefix);

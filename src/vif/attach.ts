@@ -1,10 +1,12 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
+import { tomlName } from '../config/schema.js';
 import { hasCode } from '../errors.js';
+import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
-import { type Attachment, guardTable } from './attachment.js';
-import { type Found, type FoundBridge, findLink, findPlace, observePlace } from './observe.js';
+import { type Attachment, guardTable, isRouted } from './attachment.js';
+import { type Found, type FoundBridge, findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { type Place, planVif, type Step } from './plan.js';
 import { routedText, routedWarnings } from './routed-words.js';
 
@@ -49,27 +51,48 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
       : kernel.getGuard(
-          want.ifname,
+          guardedName(want, link),
           want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
-          guardTable(want.mode),
+          guardTable(want),
         ),
     kernel.listAddresses(link.ifindex),
-    known.fresh || !want.clearTxChecksum ? undefined : kernel.getWantedFeatures(link),
-    observePlace(want, found, link, kernel),
+    asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
+    observePlace(want, found, link, kernel, known.fresh),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
-  const bridge = found.mode === 'bridge' ? found.link.ifname : undefined;
-  const to = bridge ?? describePlace(want);
-  return { to, bridge, mtu, steps: done, warnings: [...warnings, ...warningsOf(want, found, link, place)] };
+  return {
+    ...nameOf(found, want),
+    mtu,
+    steps: done,
+    warnings: [...warnings, ...warningsOf(want, found, link, place), ...fixedIn(features, want)],
+  };
 }
 
-/** `routes for 192.0.2.7, 2001:db8::7`. */
-const describePlace = (want: Attachment): string => (want.mode === 'bridge' ? '' : `routes for ${routedText(want)}`);
+function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {
+  if (found.mode === 'bridge') return { to: found.link.ifname, bridge: found.link.ifname };
+  if (want.mode === 'openvswitch') return { to: want.port.bridge, bridge: want.port.bridge };
+  if (isRouted(want)) return { to: `routes for ${routedText(want)}`, bridge: undefined };
+  return { to: want.mode === 'script' ? want.script.name : want.mode, bridge: undefined };
+}
+
+const asksFeatures = ({ offloads }: Attachment, { fresh }: Known): boolean =>
+  !(fresh && needNoAsking(offloads)) && Object.keys(offloads).length > 0;
+
+/** The driver has a word in it, too. */
+function fixedIn(features: Features | undefined, { offloads }: Attachment): string[] {
+  if (features === undefined) return []; // not asked
+  return fixedOffloads(offloads, features).map(
+    (offload) =>
+      `its driver does not let ${tomlName(offload)} be ${offloads[offload] ? 'on' : 'off'}; it stays as it is`,
+  );
+}
 
 function warningsOf(want: Attachment, found: Found, link: Link, place: Place): string[] {
   if (found.mode === 'bridge') return bridgeWarnings(found);
-  if (want.mode === 'bridge' || place.mode === 'bridge') return [];
+  if (want.mode === 'openvswitch' && want.unguarded.length > 0)
+    return ["it is not held to the addresses in dom0's ip=: frames of Open vSwitch pass nftables by"];
+  if (!isRouted(want) || !isRouted(place)) return [];
   return routedWarnings(want, link, place).map(({ says, remedy }) => `${says}: ${remedy}`);
 }
 

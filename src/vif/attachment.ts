@@ -1,7 +1,9 @@
 /** What can be wanted for a vif: a closed union by mode. Pure. */
 import type { PortSettings } from '../network/bridge-port.js';
 import type { PortVlans } from '../network/bridge-vlan.js';
+import type { Offloads } from '../network/ethtool.js';
 import type { Guard, TableName } from '../network/guard-table.js';
+import type { OvsPort } from '../network/ovs-port.js';
 import type { Prefix } from '../network/prefix.js';
 import type { Ifname } from './backend.js';
 import type { Policy } from './rules.js';
@@ -16,7 +18,7 @@ export interface InterfaceWanted {
   readonly mtu: number | undefined;
   /** Packets. */
   readonly txqlen: number;
-  readonly clearTxChecksum: boolean;
+  readonly offloads: Offloads;
   /** Undefined: the guest may send what it likes. */
   readonly guard: Guard | undefined;
   /** Without it the vif is not connected. */
@@ -54,11 +56,41 @@ export interface RoutedAttachment extends InterfaceWanted {
   readonly masquerade: Guard | undefined;
 }
 
-export type Attachment = BridgeAttachment | RoutedAttachment;
+/** How a script of the admin's is run. */
+export interface ScriptCall {
+  /** `script vif-mine`. */
+  readonly name: string;
+  readonly file: string;
+  /** Behind `online` or `offline`. */
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+}
 
-/** Undefined where none is asked for. */
+/** A vif that a script of the admin's connects: but for what every vif has, what it does is left alone. */
+export interface ScriptAttachment extends InterfaceWanted {
+  readonly mode: 'script';
+  readonly script: ScriptCall;
+}
+
+/** A vif as a port of Open vSwitch. */
+export interface OpenvswitchAttachment extends InterfaceWanted {
+  readonly mode: 'openvswitch';
+  readonly port: OvsPort;
+  /** Addresses that dom0 gave, and to which nothing holds the guest: its frames pass nftables by. */
+  readonly unguarded: readonly string[];
+}
+
+export type Attachment = BridgeAttachment | RoutedAttachment | ScriptAttachment | OpenvswitchAttachment;
+
+/** The interface that it is to be a port of, where one is named. */
 export const bridgeOf = (want: Attachment | undefined): Ifname | undefined =>
-  want?.mode === 'bridge' ? want.bridge : undefined;
+  want?.mode === 'bridge' ? want.bridge : want?.mode === 'openvswitch' ? (want.port.bridge as Ifname) : undefined;
+
+/** Also for what was seen of the place: the mode says it of both. */
+export const isRouted = <T extends { readonly mode: Attachment['mode'] }>(
+  one: T | undefined,
+): one is Extract<T, { mode: 'routed' | 'nat' }> => one?.mode === 'routed' || one?.mode === 'nat';
 
 /** Where the guard of a vif in this mode stands. */
-export const guardTable = (mode: Attachment['mode']): TableName => (mode === 'bridge' ? 'bridge' : 'inet');
+export const guardTable = (want: Attachment): TableName => (isRouted(want) ? 'inet' : 'bridge');

@@ -5,6 +5,7 @@
 import { isIP, isIPv4 } from 'node:net';
 import { NodeError } from '../errors.js';
 import { type BackendKey, frontendDir, parseDevid, parseId } from '../xenstore/paths.js';
+import { parseOvsBridge } from './openvswitch.js';
 import { parseVlans, VLANS_RULE } from './vlan.js';
 
 /** An interface name that the kernel accepts (dev_valid_name) and that is no pattern. */
@@ -34,7 +35,8 @@ export interface VifBackend {
   /** Names the kernel's interface, `vif<domid>.<handle>`. */
   readonly handle: number;
   readonly mac: MacAddress | undefined;
-  readonly bridge: Ifname | undefined;
+  /** For Open vSwitch it may have VLANs behind the name. */
+  readonly bridge: string | undefined;
   readonly vifname: Ifname | undefined;
   readonly gatewaydev: Ifname | undefined;
   /** Bytes; only set by dom0 when it is not 1500. */
@@ -119,7 +121,7 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     script: own('script', parseScript, 'the absolute path of a script, at most 1024 printable characters'),
     handle: own('handle', parseDevid, 'a decimal device number without leading zeros'),
     mac: maybe('mac', parseMac, 'a MAC address such as 00:16:3e:01:02:03'),
-    bridge: maybe('bridge', parseIfname, IFNAME_RULE),
+    bridge: maybe('bridge', (text) => parseIfname(text) ?? (parseOvsBridge(text) && text), IFNAME_RULE),
     vifname: maybe('vifname', parseIfname, IFNAME_RULE),
     gatewaydev: unused('gatewaydev', parseIfname, IFNAME_RULE),
     mtu: maybe('mtu', parseMtu, 'a number of bytes from 68 to 65517'),

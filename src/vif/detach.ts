@@ -6,6 +6,8 @@ import { findLink } from './observe.js';
 
 /** An interface that is gone, or goes meanwhile, is detached. Rejects with NetlinkError. */
 export async function detach(want: Attachment, kernel: KernelNetwork): Promise<void> {
+  if (want.mode === 'script') return; // its own `offline` does that
+  if (want.mode === 'openvswitch') await kernel.openVSwitch.removePort(want.ifname);
   try {
     const link = await findLink(want, kernel, true);
     if (link?.up) await kernel.setLink(link, { up: false });
@@ -13,4 +15,9 @@ export async function detach(want: Attachment, kernel: KernelNetwork): Promise<v
   } catch (error) {
     if (!hasCode(error, 'ENODEV')) throw error;
   }
+}
+
+/** A vif that is to be connected in another way than before. Rejects as what holds it. */
+export async function leaveOld(before: Attachment | undefined, want: Attachment, kernel: KernelNetwork): Promise<void> {
+  if (before?.mode === 'openvswitch' && want.mode !== before.mode) await kernel.openVSwitch.removePort(before.ifname);
 }

@@ -4,6 +4,7 @@
  */
 import { tomlName } from '../config/schema.js';
 import { printable } from '../errors.js';
+import { NO_FEATURES } from '../network/ethtool.js';
 import { describeChange } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
 import { keyText } from '../xenstore/paths.js';
@@ -130,8 +131,9 @@ function judgeInterface({ key, live, link, backend, want }: VifSeen): Judgement 
   return wrong(`the kernel has made no interface ${name}${other}`, DMESG);
 }
 
-function judgeBridge({ bridge, placeFault }: VifSeen): Judgement {
+function judgeBridge({ bridge, placeFault, want }: VifSeen): Judgement {
   if (placeFault !== undefined) return wrong(placeFault.message, placeFault.hint);
+  if (want?.mode === 'openvswitch') return ok(`Open vSwitch has the bridge ${want.port.bridge}`);
   if (bridge === undefined) return ok('no bridge is asked for');
   const { link, warning, ports } = bridge;
   if (!link.up) return wrong(`the bridge ${link.ifname} is down`, `ip link set ${link.ifname} up`);
@@ -166,6 +168,7 @@ function judgeAttachment(seen: VifSeen): Judgement {
 const hinders = (step: Step): boolean =>
   step.do === 'add-address' ||
   step.do === 'add-route' ||
+  step.do === 'set-ovs-port' ||
   (step.do === 'set-link' && (step.change.master !== undefined || step.change.up === true));
 
 function describeMissing(step: Step, { bridge }: VifSeen): string {
@@ -178,7 +181,7 @@ function describeMissing(step: Step, { bridge }: VifSeen): string {
 /** Empty when all is as asked for. */
 export function stepsMissing({ want, link, place, addresses, features, guard }: VifSeen): Step[] {
   if (want === undefined || link === undefined || place === undefined) return [];
-  return planVif(want, { link, addresses, features: features ?? new Set(), guard, place });
+  return planVif(want, { link, addresses, features: features ?? NO_FEATURES, guard, place });
 }
 
 function judgeMtu(seen: VifSeen): Judgement {

@@ -1,5 +1,5 @@
 /** The steps that every mode needs for the interface itself. Pure. */
-import { TX_CHECKSUM_FEATURES } from '../network/ethtool.js';
+import { featureChange } from '../network/ethtool.js';
 import type { TableName } from '../network/guard-table.js';
 import { ADDR_GEN_MODE_NONE, type Link, type LinkChange } from '../network/rtnetlink.js';
 import type { InterfaceWanted } from './attachment.js';
@@ -32,8 +32,8 @@ export function needsDown(want: InterfaceWanted, link: Link): boolean {
 export const mtuSteps = (link: Link, mtu: number): Step[] => (link.mtu === mtu ? [] : [{ do: 'set-mtu', link, mtu }]);
 
 export function featureSteps(want: InterfaceWanted, { link, features }: SeenInterface): Step[] {
-  const names = want.clearTxChecksum ? TX_CHECKSUM_FEATURES.filter((name) => features?.has(name) ?? true) : [];
-  return names.length === 0 ? [] : [{ do: 'clear-features', link, names }];
+  const change = featureChange(want.offloads, features);
+  return Object.keys(change).length === 0 ? [] : [{ do: 'set-features', link, features: change }];
 }
 
 export function linkChange(want: InterfaceWanted, link: Link): LinkChange {

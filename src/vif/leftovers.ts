@@ -6,19 +6,20 @@ import type { TableName } from '../network/guard-table.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import { type Family, formatPrefix, hostPrefix, type Prefix } from '../network/prefix.js';
 import { RTPROT_VIFD, type SeenProxy, type SeenRoute } from '../network/routes.js';
-import { type Attachment, guardTable } from './attachment.js';
+import { type Attachment, guardTable, isRouted } from './attachment.js';
 import { familiesOf, isOwnProxy, isOwnRule, isRoutedRule } from './routed.js';
 
 /** `wanted` is asked anew before each step. Rejects with NetlinkError or AttachError. */
 export async function dropLeftovers(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
   await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => dropChains(table, wanted, kernel)));
   for (const family of ['ipv4', 'ipv6'] as const) await dropRouting(family, wanted, kernel);
+  await dropPorts(wanted, kernel);
 }
 
 /** What a vif that leaves has beside its interface. Rejects with NetlinkError or AttachError. */
 export async function dropOwn(want: Attachment, kernel: KernelNetwork): Promise<void> {
-  if (want.guard !== undefined) await kernel.setGuard(want.ifname, undefined, guardTable(want.mode));
-  if (want.mode === 'bridge') return;
+  if (want.guard !== undefined) await kernel.setGuard(want.ifname, undefined, guardTable(want));
+  if (!isRouted(want)) return;
   if (want.masquerade !== undefined) await kernel.setGuard(want.ifname, undefined, 'nat');
   for (const family of familiesOf(want)) {
     const [rules, proxies] = await Promise.all([kernel.listRules(family), kernel.listProxies(family)]);
@@ -41,7 +42,7 @@ async function dropChains(table: TableName, wanted: () => readonly Attachment[],
 }
 
 const standsIn = (want: Attachment, table: TableName): boolean =>
-  table === 'nat' ? want.mode === 'nat' : guardTable(want.mode) === table;
+  table === 'nat' ? want.mode === 'nat' : guardTable(want) === table;
 
 /** Routes go with their interface; rules and answers for a guest do not, and are known by its route. */
 async function dropRouting(family: Family, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
@@ -56,7 +57,7 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
     kernel,
   );
   const isInUse = (from: Prefix) =>
-    wanted().some((want) => want.mode !== 'bridge' && want.addresses.some((one) => isSame(one, from))) ||
+    wanted().some((want) => isRouted(want) && want.addresses.some((one) => isSame(one, from))) ||
     own.some(({ destination }) => isSame(destination, from));
   for (const rule of rules.filter(isRoutedRule)) if (!isInUse(rule.from)) await kernel.deleteRule(rule);
   for (const proxy of proxies)
@@ -81,3 +82,14 @@ async function dropRoutes(
 }
 
 const isSame = (a: Prefix, b: Prefix): boolean => formatPrefix(a) === formatPrefix(b);
+
+/** Of Open vSwitch, whose database keeps them. Those of an interface that is there stay, unless its vif is connected otherwise. */
+async function dropPorts(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
+  const { openVSwitch } = kernel;
+  const modeOf = (ifname: string) => wanted().find((want) => want.ifname === ifname)?.mode;
+  const isStale = (ifname: string) => modeOf(ifname) !== 'openvswitch';
+  for (const ifname of (await openVSwitch.ownPorts()).filter(isStale)) {
+    const isThere = modeOf(ifname) === undefined && (await kernel.getLink(ifname)) !== undefined;
+    if (!isThere && isStale(ifname)) await openVSwitch.removePort(ifname);
+  }
+}

@@ -10,7 +10,7 @@ import { type Attachment, guardTable } from './attachment.js';
 import { parseBackend, parseLive } from './backend.js';
 import { explainFailure } from './failure.js';
 import { readFrontendNode } from './frontend.js';
-import { findLink, findPlace, observePlace } from './observe.js';
+import { findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { resolveAttachment } from './policy.js';
 import { listBackends, readAllNodes, readKernelError } from './reader.js';
 import type { Surroundings, VifSeen } from './seen.js';
@@ -75,12 +75,9 @@ async function lookAtKernel(
   return {
     link,
     ...(want === undefined ? NOWHERE : await lookAtPlace(want, link, kernel, links)),
-    guard:
-      want === undefined
-        ? undefined
-        : await kernel.getGuard(want.ifname, Number.POSITIVE_INFINITY, guardTable(want.mode)),
+    guard: want && (await kernel.getGuard(guardedName(want, link), Number.POSITIVE_INFINITY, guardTable(want))),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
-    features: link === undefined ? undefined : await kernel.getWantedFeatures(link).catch(noAnswer),
+    features: link === undefined ? undefined : await kernel.getFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
   };
 }

@@ -5,6 +5,7 @@ import type { BackendKey } from '../xenstore/paths.js';
 import { XenbusState } from './backend.js';
 import { explainKernelError } from './failure.js';
 import { readKernelError } from './reader.js';
+import { removeKernelError } from './removal.js';
 
 /** For a vif without an interface, `ifname`. Rejects always, with AttachError or XenstoreError. */
 export async function blameNetback(
@@ -31,3 +32,15 @@ export async function checkKernelError(store: XenstoreClient, key: BackendKey, s
 export const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
 
 const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;
+
+/** The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. */
+export async function closeKernelError(
+  store: XenstoreClient,
+  key: BackendKey,
+  warn: (sentence: string) => void,
+): Promise<void> {
+  const text = await readKernelError(store, key);
+  if (text === undefined) return;
+  warn(`it works now; of an earlier fault ${explainKernelError(text)}`);
+  await removeKernelError(store, key);
+}

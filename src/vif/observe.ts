@@ -1,9 +1,10 @@
 /** EDGE: reads from the kernel what a plan needs, and finds the bridge that a vif belongs to. */
-import { AttachError } from '../errors.js';
+import { AttachError, printable } from '../errors.js';
 import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { OvsState } from '../network/ovs-port.js';
 import type { Link } from '../network/rtnetlink.js';
-import type { Attachment, BridgeAttachment, InterfaceWanted, RoutedAttachment } from './attachment.js';
+import { type Attachment, type BridgeAttachment, type InterfaceWanted, isRouted } from './attachment.js';
 import type { Ifname } from './backend.js';
 import { type FoundRoute, findRoute, observeRoute } from './observe-routed.js';
 import { isOwnLink, type Place } from './plan.js';
@@ -27,8 +28,16 @@ export async function findLink(
   return everywhere ? (await kernel.listLinks()).find((link) => isOwnLink(want, link)) : undefined;
 }
 
+/** The guard is for the name that the interface has when frames come; a script may rename it, or not. */
+export const guardedName = (want: Attachment, link: Link | undefined): string =>
+  want.mode === 'script' && link !== undefined ? link.ifname : want.ifname;
+
 /** What a vif is to be connected to, before anything is known of its interface. */
-export type Found = ({ readonly mode: 'bridge' } & FoundBridge) | FoundRoute;
+export type Found =
+  | ({ readonly mode: 'bridge' } & FoundBridge)
+  | FoundRoute
+  | { readonly mode: 'script' }
+  | { readonly mode: 'openvswitch'; readonly ports: OvsState['ports'] };
 
 /** Rejects with AttachError when it cannot be connected as things stand. */
 export async function findPlace(want: Attachment, kernel: KernelNetwork): Promise<Found> {
@@ -38,16 +47,38 @@ export async function findPlace(want: Attachment, kernel: KernelNetwork): Promis
     case 'routed':
     case 'nat':
       return findRoute(want, kernel);
+    case 'script':
+      return { mode: want.mode };
+    case 'openvswitch':
+      return { mode: want.mode, ports: await findOvsBridge(want.port.bridge, kernel) };
     default:
       return want satisfies never;
   }
 }
 
 /** How the interface stands to it. */
-export async function observePlace(want: Attachment, found: Found, link: Link, kernel: KernelNetwork): Promise<Place> {
-  if (found.mode !== 'bridge') return observeRoute(want as RoutedAttachment, found, kernel);
-  const vlans = want.mode !== 'bridge' || want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
+export async function observePlace(
+  want: Attachment,
+  found: Found,
+  link: Link,
+  kernel: KernelNetwork,
+  fresh = false,
+): Promise<Place> {
+  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh };
+  if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel);
+  if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
+  const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };
+}
+
+async function findOvsBridge(bridge: string, kernel: KernelNetwork): Promise<OvsState['ports']> {
+  const { bridges, ports } = await kernel.openVSwitch.read();
+  if (bridges.includes(bridge)) return ports;
+  const hint =
+    bridges.length === 0
+      ? `it has none; make it: ovs-vsctl add-br ${bridge}`
+      : `its bridges: ${bridges.map((name) => printable(name).slice(1, -1)).join(', ')}`;
+  throw new AttachError('ENOBRIDGE', `Open vSwitch has no bridge "${bridge}"`, hint);
 }
 
 export interface FoundBridge {

@@ -1,9 +1,19 @@
 /** Which steps lead from what is to what is wanted. Pure: the decision is data, apply.ts carries it out. */
 import { describePort, type PortSettings, portChange } from '../network/bridge-port.js';
 import { type PortVlans, sameVlans } from '../network/bridge-vlan.js';
+import { describeFeatures, type FeatureChange, type Features } from '../network/ethtool.js';
 import { type Guard, TABLES, type TableName } from '../network/guard-table.js';
+import { canStay, describeOvsPort, isInPlace, type OvsPort, type SeenOvsPort } from '../network/ovs-port.js';
 import { describeChange, type Link, type LinkAddress, type LinkChange } from '../network/rtnetlink.js';
-import type { Attachment, BridgeAttachment, InterfaceWanted } from './attachment.js';
+import {
+  type Attachment,
+  type BridgeAttachment,
+  type InterfaceWanted,
+  isRouted,
+  type OpenvswitchAttachment,
+  type ScriptAttachment,
+} from './attachment.js';
+import type { Ifname } from './backend.js';
 import { featureSteps, linkChange, mtuSteps, needsDown, type SeenInterface, startSteps } from './interface-steps.js';
 import { planRouted, type RoutedPlace, type RoutedStep } from './routed.js';
 import { describeRoutedStep } from './routed-words.js';
@@ -14,21 +24,34 @@ export interface Observed {
   /** The vif's interface, under netback's name or already under its own. */
   readonly link: Link;
   readonly addresses: readonly LinkAddress[];
-  /** Features that are wanted, active or not; undefined: not asked, so any may be. */
-  readonly features: ReadonlySet<string> | undefined;
+  /** Undefined: not asked, so any may be otherwise. */
+  readonly features: Features | undefined;
   /** The chain that guards the interface's name. */
   readonly guard: string | undefined;
   readonly place: Place;
 }
 
 /** What it is to be connected to, as it is now; by mode. */
-export type Place = BridgePlace | RoutedPlace;
+export type Place = BridgePlace | RoutedPlace | ScriptPlace | OpenvswitchPlace;
 
 export interface BridgePlace {
   readonly mode: 'bridge';
   readonly bridge: Link;
   /** Of the port; read only where any are wanted. */
   readonly vlans: PortVlans;
+}
+
+/** The script's matter. */
+export interface ScriptPlace {
+  readonly mode: 'script';
+}
+
+export interface OpenvswitchPlace {
+  readonly mode: 'openvswitch';
+  /** The port of the interface's name to be. */
+  readonly port: SeenOvsPort | undefined;
+  /** The vif was never connected: what is there of this name was of an interface that is gone. */
+  readonly fresh: boolean;
 }
 
 export type Step =
@@ -45,8 +68,9 @@ export type Step =
   | { readonly do: 'set-vlans'; readonly link: Link; readonly vlans: PortVlans }
   /** A frontend without scatter-gather keeps netback at 1500 bytes (xenvif_change_mtu): worth a warning, no failure. */
   | { readonly do: 'set-mtu'; readonly link: Link; readonly mtu: number }
+  | { readonly do: 'set-ovs-port'; readonly ifname: string; readonly port: OvsPort; readonly anew: boolean }
   | { readonly do: 'delete-address'; readonly link: Link; readonly address: LinkAddress }
-  | { readonly do: 'clear-features'; readonly link: Link; readonly names: readonly string[] }
+  | { readonly do: 'set-features'; readonly link: Link; readonly features: FeatureChange }
   | RoutedStep;
 
 /**
@@ -57,10 +81,14 @@ export type Step =
 export function planVif(want: Attachment, { place, ...seen }: Observed): Step[] {
   switch (want.mode) {
     case 'bridge':
-      return place.mode === 'bridge' ? planBridge(want, seen, place) : [];
+      return place.mode === want.mode ? planBridge(want, seen, place) : [];
     case 'routed':
     case 'nat':
-      return place.mode === 'bridge' ? [] : planRouted(want, seen, place);
+      return isRouted(place) ? planRouted(want, seen, place) : [];
+    case 'script':
+      return planScript(want, seen);
+    case 'openvswitch':
+      return place.mode === want.mode ? planOpenvswitch(want, seen, place) : [];
     default:
       return want satisfies never;
   }
@@ -86,6 +114,39 @@ function planBridge(want: BridgeAttachment, seen: SeenInterface, { bridge, vlans
   if (Object.keys(port).length > 0) steps.push({ do: 'set-port', link, port });
   const { vlans } = want;
   if (vlans !== undefined && !(joined && sameVlans(vlans, seenVlans))) steps.push({ do: 'set-vlans', link, vlans });
+  if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
+  return steps;
+}
+
+/** What the script does is its own: only what it could not do as well is kept so. It finds the name that netback gave. */
+function planScript(want: ScriptAttachment, seen: SeenInterface): Step[] {
+  const { link } = seen;
+  const steps = [
+    ...startSteps({ ...want, ifname: link.ifname as Ifname }, seen, false, 'bridge'),
+    ...featureSteps(want, seen),
+  ];
+  if (link.txqlen !== want.txqlen) steps.push({ do: 'set-link', link, change: { txqlen: want.txqlen } });
+  return steps;
+}
+
+/**
+ * INVARIANTS
+ * - The port has its VLANs from the first moment, for both come in one transaction.
+ * - A port that is as it shall be is not touched, so that the switch forgets nothing.
+ */
+function planOpenvswitch(want: OpenvswitchAttachment, seen: SeenInterface, place: OpenvswitchPlace): Step[] {
+  const { link } = seen;
+  const takeDown = link.up && needsDown(want, link);
+  const steps = startSteps(want, seen, takeDown, 'bridge');
+  for (const address of seen.addresses) steps.push({ do: 'delete-address', link, address });
+  steps.push(...mtuSteps(link, want.mtu ?? link.mtu), ...featureSteps(want, seen));
+  const inLinuxBridge = link.port !== undefined; // the switch could not have it then
+  const change: LinkChange = { ...linkChange(want, link), ...(inLinuxBridge && { master: 0 }) };
+  if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
+  if (place.fresh || !isInPlace(want.port, place.port, link.ifindex)) {
+    const anew = place.port !== undefined && (place.fresh || !canStay(want.port, place.port, link.ifindex));
+    steps.push({ do: 'set-ovs-port', ifname: want.ifname, port: want.port, anew });
+  }
   if (!link.up || takeDown) steps.push({ do: 'set-link', link, change: { up: true } });
   return steps;
 }
@@ -117,8 +178,10 @@ export function describeStep(step: Step): string {
       return `mtu=${step.mtu}`;
     case 'delete-address':
       return 'address removed';
-    case 'clear-features':
-      return `off: ${step.names.join(' ')}`;
+    case 'set-ovs-port':
+      return `port of ${describeOvsPort(step.port)}`;
+    case 'set-features':
+      return describeFeatures(step.features);
     case 'add-address':
     case 'add-route':
     case 'delete-route':

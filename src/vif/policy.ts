@@ -1,15 +1,18 @@
 /** What is wanted for a vif: what dom0 wrote, completed by the configuration. Pure. */
 import type { Config, VifSettings } from '../config/schema.js';
-import { NodeError } from '../errors.js';
+import { AttachError, NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
+import type { Offloads } from '../network/ethtool.js';
 import type { Guard } from '../network/guard-table.js';
 import { formatPrefix } from '../network/prefix.js';
 import type { Attachment, InterfaceWanted } from './attachment.js';
-import { type Ifname, kernelName, type MacAddress, type VifBackend } from './backend.js';
+import { type Ifname, kernelName, type MacAddress, parseIfname, type VifBackend } from './backend.js';
 import { checkGuardedName, guardOf } from './guard.js';
 import { chooseMode } from './mode.js';
+import { checkOvsName, ovsPort } from './openvswitch.js';
 import { routedWanted } from './routed.js';
 import { type Policy, resolvePolicy } from './rules.js';
+import { scriptCall } from './script-call.js';
 import { parseVlans } from './vlan.js';
 
 /** The address of every vif's host end (xenvif_alloc): the highest there is, so that a bridge never takes it as its own. */
@@ -19,13 +22,13 @@ const BACKEND_MAC = 'fe:ff:ff:ff:ff:ff';
 export function resolveAttachment(backend: VifBackend, config: Config): Attachment {
   const policy = resolvePolicy(backend, config);
   const { settings } = policy;
-  const mode = chooseMode(backend, policy);
+  const mode = chooseMode(backend, policy, config);
   switch (mode) {
     case 'bridge':
       return {
         mode,
         ...interfaceWanted(backend, policy),
-        bridge: settings.bridge as Ifname | undefined,
+        bridge: linuxBridge(settings.bridge),
         vlans: settings.vlan === undefined ? undefined : parseVlans(settings.vlan),
         port: portSettings(settings),
       };
@@ -34,9 +37,40 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
       const routed = routedWanted(backend, mode, settings);
       return { ...interfaceWanted(backend, policy, routed.addresses.map(formatPrefix)), ...routed };
     }
+    case 'script':
+      return { mode, ...interfaceWanted(backend, policy), script: scriptCall(backend, config) };
+    case 'openvswitch':
+      return openvswitchWanted(backend, policy);
     default:
       return mode satisfies never;
   }
+}
+
+/** Of Open vSwitch's frames nftables sees none. */
+function openvswitchWanted(backend: VifBackend, policy: Policy): Attachment {
+  const { guard } = policy.settings;
+  if (guard === 'mac' || guard === 'ip')
+    throw new AttachError(
+      'ENOGUARD',
+      'the vif cannot be guarded: it is a port of Open vSwitch, whose frames pass nftables by',
+      'set guard = "off" for it, and let flows of Open vSwitch do it',
+    );
+  const settings = { ...policy.settings, guard: 'off' as const };
+  const wanted = interfaceWanted(backend, { ...policy, settings });
+  checkOvsName(wanted.ifname);
+  const unguarded = guard === 'auto' ? backend.ip : [];
+  return { mode: 'openvswitch', ...wanted, policy, port: ovsPort(backend, settings), unguarded };
+}
+
+/** Throws AttachError for a name with VLANs, as only Open vSwitch takes. */
+function linuxBridge(name: string | undefined): Ifname | undefined {
+  const bridge = name === undefined ? undefined : parseIfname(name);
+  if (name === undefined || bridge !== undefined) return bridge;
+  throw new AttachError(
+    'ENOTBRIDGE',
+    `"${name}" is a name for Open vSwitch, and no Linux bridge's`,
+    'write script=vif-openvswitch into the guest\'s vif line, or give it a rule with mode = "openvswitch"',
+  );
 }
 
 /** `routed`: what is routed to the vif, which is in no bridge then. */
@@ -48,7 +82,7 @@ function interfaceWanted(backend: VifBackend, policy: Policy, routed?: readonly 
     ifname: backend.vifname ?? name,
     mtu: settings.mtu,
     txqlen: settings.qlen,
-    clearTxChecksum: settings.txChecksum === 'off',
+    offloads: offloads(settings),
     guard: guardFor(backend, settings, routed),
     guardRequired: settings.guard !== 'auto',
     address: BACKEND_MAC,
@@ -77,8 +111,15 @@ function guardFor(backend: VifBackend, settings: VifSettings, routed?: readonly 
   });
 }
 
-function portSettings({ isolated, hairpin, learning, flood, mcastFlood, priority }: VifSettings): PortSettings {
-  const all = { isolated, hairpin, learning, flood, mcastFlood, priority };
+function offloads({ txChecksum, rxChecksum, tso, gso, sg, gro }: VifSettings): Offloads {
+  const all = Object.entries({ txChecksum, rxChecksum, tso, gso, sg, gro });
+  return Object.fromEntries(all.filter(([, word]) => word !== 'keep').map(([name, word]) => [name, word === 'on']));
+}
+
+function portSettings(settings: VifSettings): PortSettings {
+  const { isolated, hairpin, learning, flood, bcastFlood, mcastFlood, mcastToUnicast, mcastRouter, priority } =
+    settings;
+  const all = { isolated, hairpin, learning, flood, bcastFlood, mcastFlood, mcastToUnicast, mcastRouter, priority };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 

@@ -16,7 +16,8 @@ import { isFixedNode, isLiveNode } from './backend.js';
 import { KeyedLoop } from './keyed-loop.js';
 import { dropLeftovers } from './leftovers.js';
 import { listBackends } from './reader.js';
-import { type Phase, Vif, type VifIo } from './vif.js';
+import { type Phase, Vif } from './vif.js';
+import type { VifIo } from './vif-io.js';
 
 interface Waiting {
   readonly text: KeyText;
@@ -112,10 +113,11 @@ export class Reconciler {
   }
 
   /** Resolves when no run is under way. Leaves every vif as it is. */
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     for (const { reject } of this.waiting) reject(new VifdError('ECANCELED', 'nobody looks at vifs any more'));
     this.waiting.clear();
-    return this.loop.stop();
+    await this.loop.stop();
+    for (const vif of this.vifs.values()) vif.script.stop();
   }
 
   private kick(text: KeyText, settleMs = this.vifs.get(text)?.settleMs ?? 0): void {
@@ -161,7 +163,7 @@ export class Reconciler {
     const { domid } = key;
     const leaving = (vif: Vif) => vif.phase === 'leaving';
     const guest = () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) });
-    return new Vif(key, this.io, guest);
+    return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0));
   }
 
   private async forget(text: KeyText, vif: Vif): Promise<void> {

@@ -1,9 +1,11 @@
 /** What `vifd status` says of the vifs, as data and as a table. Pure. */
+
 import { printable } from '../errors.js';
 import type { Counters } from '../network/ip-link.js';
 import { shortPrefix } from '../network/prefix.js';
 import { alignColumns, plainWord, wrap } from '../text.js';
 import { type BackendKey, keyText, parseBackendPath, parseDevid, parseDomid } from '../xenstore/paths.js';
+import { isRouted } from './attachment.js';
 import { obstacle, stateName } from './explanation.js';
 import type { Program, VifSeen } from './seen.js';
 
@@ -60,8 +62,8 @@ export function reportVif(seen: VifSeen): VifReport {
     ...key,
     ifname: link?.ifname ?? null,
     mode: want?.mode ?? null,
-    bridge: bridge?.link.ifname ?? (want === undefined || want.mode === 'bridge' ? (backend?.bridge ?? null) : null),
-    addresses: want === undefined || want.mode === 'bridge' ? [] : want.addresses.map(shortPrefix),
+    bridge: bridge?.link.ifname ?? (isRouted(want) ? null : (backend?.bridge ?? null)),
+    addresses: isRouted(want) ? want.addresses.map(shortPrefix) : [],
     mac: backend?.mac ?? null,
     mtu: link?.mtu ?? null,
     backendState: live === undefined ? 'invalid' : stateName(live.state),

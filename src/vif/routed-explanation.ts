@@ -1,7 +1,7 @@
 /** What `vifd explain` says of a routed vif at the stations that are a bridge's for others. Pure. */
 import type { Family } from '../network/prefix.js';
 import { RT_TABLE_MAIN } from '../network/routes.js';
-import type { RoutedAttachment } from './attachment.js';
+import { isRouted, type RoutedAttachment } from './attachment.js';
 import { type Judgement, note, ok } from './judgement.js';
 import { familiesOf, type RoutedPlace } from './routed.js';
 import { guestSnippet, routedText, routedWarnings } from './routed-words.js';
@@ -9,8 +9,7 @@ import type { VifSeen } from './seen.js';
 
 /** Undefined for a vif that is not routed, or while something is at fault. */
 function routedSeen({ want, place }: VifSeen): { want: RoutedAttachment; place: RoutedPlace } | undefined {
-  if (want === undefined || want.mode === 'bridge' || place === undefined || place.mode === 'bridge') return undefined;
-  return { want, place };
+  return isRouted(want) && isRouted(place) ? { want, place } : undefined;
 }
 
 /** With what makes it work inside the guest. */

@@ -14,7 +14,7 @@ export interface Policy {
 
 const PROFILES: Record<NonNullable<VifSettings['profile']>, Partial<VifSettings>> = {
   pf: { txChecksum: 'off' },
-  speed: { txChecksum: 'keep' },
+  speed: { txChecksum: 'on' },
 };
 
 /** A layer without what it does not say. */

@@ -1,4 +1,5 @@
 /** All that can be seen of one vif in xenstore and in the kernel at one time: what `status`, `explain` and `doctor` judge. Pure. */
+import type { Features } from '../network/ethtool.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { Link, LinkAddress } from '../network/rtnetlink.js';
 import type { BackendKey } from '../xenstore/paths.js';
@@ -30,8 +31,8 @@ export interface VifSeen {
   /** The chain that guards the interface's name. */
   readonly guard: string | undefined;
   readonly addresses: readonly LinkAddress[];
-  /** Features that are wanted; undefined: could not be asked. */
-  readonly features: ReadonlySet<string> | undefined;
+  /** Undefined: could not be asked. */
+  readonly features: Features | undefined;
   /** Undefined when `ip` did not tell. */
   readonly statistics: LinkStatistics | undefined;
   readonly around: Surroundings;

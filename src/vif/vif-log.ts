@@ -87,6 +87,10 @@ export class VifLog {
     });
   }
 
+  info(sentence: string): void {
+    this.child().info(`${this.name}: ${sentence}`);
+  }
+
   debug(sentence: string): void {
     if (this.log.isLevelEnabled('debug')) this.child().debug(sentence);
   }
@@ -111,6 +115,6 @@ export class VifLog {
   }
 }
 
-/** What a step is about: `master`, `txqlen`, `mtu`, `clear-features`. */
+/** What a step is about: `master`, `txqlen`, `mtu`, `features`. */
 const subjects = (step: Step): string[] =>
   'change' in step ? Object.keys(step.change) : [step.do.replace(/^set-/, '')];

@@ -8,15 +8,10 @@
  *   takes its place. `state` and `online` are never written.
  * - A vif is connected, or waits for something with a deadline, or leaves, or has an error that says why.
  */
-import type { Logger } from 'pino';
-import type { Config } from '../config/schema.js';
 import { ConnectionError, hasCode, XenstoreError } from '../errors.js';
-import type { Lanes } from '../lanes.js';
-import type { KernelNetwork } from '../network/kernel.js';
-import type { XenstoreClient } from '../xenstore/client.js';
 import type { BackendKey } from '../xenstore/paths.js';
 import { type Attached, attach } from './attach.js';
-import { type Attachment, bridgeOf } from './attachment.js';
+import { type Attachment, bridgeOf, isRouted } from './attachment.js';
 import {
   type Ifname,
   parseBackend,
@@ -27,38 +22,23 @@ import {
   XenbusState,
 } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
-import { explainFailure, explainKernelError } from './failure.js';
+import { leaveOld } from './detach.js';
+import { explainFailure } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
+import { factsOf, type HookFacts } from './hooks.js';
 import { writeConnected, writeError } from './hotplug-status.js';
-import { blameNetback, checkKernelError, isClosed } from './netback-fault.js';
+import { blameNetback, checkKernelError, closeKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
 import { Patience } from './patience.js';
 import { mayServe, resolveAttachment } from './policy.js';
-import { readAllNodes, readKernelError, readLiveNodes } from './reader.js';
+import { readAllNodes, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
 import type { Place } from './script-answer.js';
-import { type VifCounts, VifLog } from './vif-log.js';
+import { UserScript } from './user-script.js';
+import { type Next, type Phase, SETTLE_MS, type VifIo } from './vif-io.js';
+import { VifLog } from './vif-log.js';
 
-export interface VifIo {
-  readonly store: XenstoreClient;
-  readonly kernel: KernelNetwork;
-  readonly config: Config;
-  readonly log: Logger;
-  /** In dom0, whose writes xenstore never refuses. */
-  readonly privileged: boolean;
-  /** How many vifs may talk to the kernel at once. */
-  readonly attaching: Lanes;
-  /** Whether guards that belong to no vif it knows are nobody's. Not so for a script, which knows one vif. */
-  readonly knowsAllVifs: boolean;
-  /** For a vif for which dom0 names no bridge: what the caller of a vif script named. */
-  readonly defaultBridge?: Ifname | undefined;
-  readonly counts?: VifCounts | undefined;
-}
-
-export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
-
-/** When to look again: when something happens; or also after a while; or never, for the vif is no more. */
-export type Next = 'rest' | 'forget' | { readonly againMs: number };
+export type { Next, Phase, VifIo } from './vif-io.js';
 
 /** Bytes (ETH_DATA_LEN). */
 const DEFAULT_MTU = 1500;
@@ -66,12 +46,6 @@ const DEFAULT_MTU = 1500;
 const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
 const LEAVING_POLL_MS = 1_000;
-/**
- * How long after a change the vif is looked at: once, not once for each of the change's echoes. A vif that leaves has its
- * grace to wait for anyway, and dom0 and the kernel need xenstored for themselves then.
- */
-const SETTLE_MS: Record<Phase, number> = { new: 0, waiting: 0, connected: 200, failed: 50, leaving: 500 };
-
 export class Vif {
   phase: Phase = 'new';
   /** Where it was connected last. */
@@ -93,14 +67,20 @@ export class Vif {
   private readonly patience = new Patience();
   private readonly departure: Departure;
   readonly log: VifLog;
+  readonly script: UserScript;
+  /** What hooks were told of it, or would have been by the vifd before; undefined: it was never connected. */
+  private facts: HookFacts | undefined;
 
+  /** `wake` has it looked at. */
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
     guest: () => GuestActivity,
+    wake: () => void,
   ) {
     this.departure = new Departure(guest);
     this.log = new VifLog(key, io.log, io.counts);
+    this.script = new UserScript(io.programs, this.log, wake);
   }
 
   /** Milliseconds that a kick may wait. */
@@ -127,14 +107,16 @@ export class Vif {
   /** The directory went, or was made anew, after this one had been read: another Vif takes over, this one writes no more. */
   retire(): void {
     this.retired = true;
-    this.log.left();
+    this.script.stop();
+    this.sayLeft();
   }
 
   /** Whether a change of this interface may be one for this vif. */
   concerns(ifname: string): boolean {
     if (this.want === undefined) return false;
     if (this.want.kernelName === ifname || this.want.ifname === ifname) return true;
-    return this.phase === 'failed' && (this.want.mode !== 'bridge' || mayServe(this.want.bridge, ifname));
+    if (this.phase !== 'failed') return false;
+    return isRouted(this.want) || mayServe(bridgeOf(this.want), ifname);
   }
 
   /** Undefined while its nodes have not been read, or cannot be accepted. */
@@ -158,11 +140,12 @@ export class Vif {
 
   /** It has left but for its directory. */
   get mayGo(): boolean {
-    return this.departure.mayGo;
+    return this.departure.mayGo && !this.script.isRunning;
   }
 
   private async reconcile(): Promise<Next> {
-    if (this.departure.isOver() && (await this.removed(XenbusState.Closed, false))) return this.forget();
+    if (this.departure.isOver() && !this.script.isRunning && (await this.removed(XenbusState.Closed, false)))
+      return this.forget();
     const { drops, backend: known } = this;
     const { store } = this.io;
     const nodes = await (known === undefined ? readAllNodes(store, this.key) : readLiveNodes(store, this.key));
@@ -170,7 +153,7 @@ export class Vif {
     const live = parseLive(nodes);
     if (live.state === undefined) return this.forget();
     // Before anything is judged: a vif that dom0 described badly must leave as well as any other.
-    const departure = await this.depart(live, live.state);
+    const departure = await this.depart(live, live.state, nodes);
     if (departure !== undefined) return departure;
     // Not the directory that was connected: made anew meanwhile, and the event is still to come or was lost.
     const stale = known !== undefined && this.phase === 'connected' && live.hotplugStatus !== 'connected';
@@ -193,30 +176,42 @@ export class Vif {
     const { mode, mtu } = want;
     const same = mode === this.want?.mode && mtu === this.want.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
+    await leaveOld(this.want, want, this.io.kernel);
     this.want = want;
     this.log.ifname = want.ifname;
-    const known = { fresh: live.hotplugStatus !== 'connected', overdue: this.isOverdue() };
-    const attached = await this.io.attaching.run(() =>
-      attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known),
-    );
+    const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
+    const known = { fresh, overdue: this.isOverdue() };
+    const work = () => attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known);
+    const attached = await (want.mode === 'openvswitch' ? work() : this.io.attaching.run(work)); // it may take its time
     if (attached === undefined) return this.wait(live, state);
     this.settledMtu = attached.mtu;
     this.place = { ifname: want.ifname, bridge: attached.bridge ?? '-', ip: backend.ip };
+    if (!this.script.isOnline(want, fresh)) return this.rest('waiting');
     await this.tellGuestMtu(attached.mtu);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
-    if (this.phase !== 'connected') this.enterConnected(backend, live, attached);
+    this.script.settle();
+    if (this.phase !== 'connected') this.enterConnected(backend, fresh, attached);
     else if (attached.steps.length > 0) this.log.repaired(attached, this.patience.repaired());
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
-    if (state === XenbusState.Connected) await this.closeKernelError();
+    if (state === XenbusState.Connected)
+      await closeKernelError(this.io.store, this.key, (sentence) => this.log.warn(sentence));
     return 'rest';
   }
 
-  private enterConnected(backend: VifBackend, live: VifLive, attached: Attached): void {
+  /** Something wakes it. */
+  private rest(phase: Phase): Next {
+    if (this.phase !== 'failed') this.enter(phase);
+    return 'rest';
+  }
+
+  private enterConnected(backend: VifBackend, fresh: boolean, attached: Attached): void {
     this.enter('connected');
     this.log.clear();
-    this.log.connected(attached, live.hotplugStatus === 'connected');
+    this.log.connected(attached, !fresh);
+    this.facts = factsOf(backend, this.want, attached.bridge);
+    if (fresh) this.io.hooks?.tell('connected', this.facts);
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
   }
@@ -246,26 +241,29 @@ export class Vif {
     return this.phase === 'failed' || this.patience.isOver();
   }
 
-  /** The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. */
-  private async closeKernelError(): Promise<void> {
-    const text = await readKernelError(this.io.store, this.key);
-    if (text === undefined) return;
-    this.log.warn(`it works now; of an earlier fault ${explainKernelError(text)}`);
-    await removeKernelError(this.io.store, this.key);
-  }
-
   /** What a vif on its way out needs; undefined for one that stays. */
-  private async depart({ online }: VifLive, state: number): Promise<Next | undefined> {
+  private async depart({ online }: VifLive, state: number, nodes: RawNodes): Promise<Next | undefined> {
     const reason = await this.reasonToLeave(online, state);
     if (reason === undefined) {
       this.departure.cancel();
+      this.script.stay();
       if (online) return undefined;
       this.enter('leaving');
       return { againMs: LEAVING_POLL_MS };
     }
     this.enter('leaving');
     const againMs = this.departure.begin(reason, state);
+    if (!this.script.isOffline(this.want ?? this.wantedBefore(nodes))) return 'rest';
     return againMs === 0 && (await this.removed(state, online)) ? this.forget() : { againMs };
+  }
+
+  /** By a vifd before this one; undefined for a vif that can never have been connected. */
+  private wantedBefore(nodes: RawNodes): Attachment | undefined {
+    try {
+      return resolveAttachment(this.parse(nodes), this.io.config);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Why the directory has to go; undefined: it stays. */
@@ -334,7 +332,13 @@ export class Vif {
   }
 
   private forget(): Next {
-    if (!this.retired) this.log.left();
+    this.script.isOffline(this.retired ? undefined : this.want); // also where dom0 has removed the directory itself
+    if (!this.retired) this.sayLeft();
     return 'forget';
+  }
+
+  private sayLeft(): void {
+    this.log.left();
+    if (this.facts !== undefined) this.io.hooks?.tell('left', this.facts);
   }
 }

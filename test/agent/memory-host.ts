@@ -5,12 +5,15 @@
 import { pino } from 'pino';
 import { afterEach, vi } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
-import { NetlinkError } from '../../src/errors.js';
+import { AttachError, NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
+import { type Features, NO_FEATURES } from '../../src/network/ethtool.js';
 import type { Guard, TableName } from '../../src/network/guard-table.js';
+import { Programs } from '../../src/network/hotplug-script.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
+import type { OvsSwitch } from '../../src/network/openvswitch.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import type { LinkFactory } from '../../src/simulator/links.js';
@@ -59,6 +62,12 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     await this.step(ifindex);
     this.vlans.set(ifindex, vlans);
   }
+  readonly openVSwitch: OvsSwitch = {
+    read: () => Promise.reject(new AttachError('ENOOVS', 'no Open vSwitch', '')),
+    setPort: () => Promise.reject(new AttachError('ENOOVS', 'no Open vSwitch', '')),
+    removePort: async () => undefined,
+    ownPorts: async () => [],
+  };
   async setPort({ ifindex }: Link, port: PortSettings): Promise<void> {
     await this.step(ifindex);
     const link = this.links.get(ifindex) as Link;
@@ -114,11 +123,11 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
     this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
   }
-  async getWantedFeatures({ ifindex }: Link): Promise<Set<string>> {
+  async getFeatures({ ifindex }: Link): Promise<Features> {
     await this.step(ifindex);
-    return new Set(this.cleared.has(ifindex) ? [] : ['tx-checksum-ipv4']);
+    return { ...NO_FEATURES, wanted: new Set(this.cleared.has(ifindex) ? [] : ['tx-checksum-ipv4']) };
   }
-  async clearFeatures({ ifindex }: Link): Promise<void> {
+  async setFeatures({ ifindex }: Link): Promise<void> {
     await this.step(ifindex);
     this.cleared.add(ifindex);
   }
@@ -186,6 +195,7 @@ export class MemoryHost {
       log,
       privileged: false,
       knowsAllVifs: true,
+      programs: new Programs(),
       attaching: new Lanes(4),
     });
     const { reconciler } = this;

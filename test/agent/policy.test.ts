@@ -60,3 +60,24 @@ test('a vif that asks for VLANs on a bridge that does not filter them is not con
   expect(msg).toContain('ip link set br0 type bridge vlan_filtering 1');
   expect(showLink('vif5.0')?.master).toBeUndefined();
 });
+
+test('offloads by name are set, put right, and kept', async () => {
+  writeFileSync(file, '[vif]\ntso = "off"\ngro = "on"\nmcast_router = 2\nbcast_flood = false\n');
+  await world.start({ agent: false });
+  await world.startAgent('-c', file);
+  await world.host.createGuest(5, [{ bridge: 'br0' }]);
+  await world.until(5, 0, 'state', '4');
+  const features = () => execaSync('ethtool', ['-k', 'vif5.0']).stdout;
+  expect(features()).toMatch(/^tcp-segmentation-offload: off$/m);
+  expect(features()).toMatch(/^generic-receive-offload: on$/m);
+  expect(features()).toMatch(/^tx-checksumming: off$/m);
+  expect(port('vif5.0')).toMatchObject({ bcast_flood: false, learning: true });
+  execaSync('ethtool', ['-K', 'vif5.0', 'gro', 'off']);
+  execaSync('ip', ['link', 'set', 'vif5.0', 'txqueuelen', '7']); // has vifd look; ethtool makes no event here
+  await eventually(() => /^generic-receive-offload: on$/m.test(features()), 5_000);
+
+  writeFileSync(file, '[vif]\ntx_checksum = "on"\n');
+  process.kill(world.agent.pid, 'SIGHUP');
+  await eventually(() => /^tx-checksumming: on$/m.test(features()), 2_000);
+  expect(features()).toMatch(/^tcp-segmentation-offload: off$/m); // kept
+});

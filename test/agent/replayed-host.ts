@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
 import { Lanes } from '../../src/lanes.js';
 import type { Entry, LinkEntry, StoreEntry } from '../../src/monitor/entry.js';
+import { Programs } from '../../src/network/hotplug-script.js';
 import { Reconciler } from '../../src/vif/reconciler.js';
 import type { XenstoreClient } from '../../src/xenstore/client.js';
 import { parseBackendPath } from '../../src/xenstore/paths.js';
@@ -25,7 +26,14 @@ export class ReplayedHost {
   static async start(): Promise<ReplayedHost> {
     const world = await startWorld();
     const nicdom = await world.connect(NICDOM);
-    const parts = { store: nicdom, config: DEFAULTS, privileged: false, knowsAllVifs: true, attaching: new Lanes(4) };
+    const parts = {
+      store: nicdom,
+      config: DEFAULTS,
+      privileged: false,
+      knowsAllVifs: true,
+      attaching: new Lanes(4),
+      programs: new Programs(),
+    };
     const kernel = new MemoryKernel();
     const reconciler = new Reconciler({ ...parts, kernel, log: pino({ level: 'silent' }) });
     onTestFinished(() => reconciler.stop());

@@ -2,7 +2,7 @@
  * The floor under any agent written with these parts: on `state` 2 the store's and the kernel's round trips that cannot
  * be left out, for one vif after the other, and nothing around them: no validation, no plan, no log, no memory of vifs.
  */
-import { TX_CHECKSUM_FEATURES } from '../../src/network/ethtool.js';
+import { featureChange } from '../../src/network/ethtool.js';
 import { Kernel } from '../../src/network/kernel.js';
 import { ADDR_GEN_MODE_NONE } from '../../src/network/rtnetlink.js';
 import { connectXenstore } from '../../src/xenstore/client.js';
@@ -19,12 +19,9 @@ async function attach(dir: string, ifname: string): Promise<void> {
   if (state !== '2' || online !== '1' || status === 'connected') return;
   const [link, bridge] = await Promise.all([kernel.getLink(ifname), kernel.getLink('br0')]);
   if (link === undefined || bridge === undefined) throw new Error(`no ${ifname} or no br0`);
-  const [addresses, features] = await Promise.all([kernel.listAddresses(link.ifindex), kernel.getWantedFeatures(link)]);
+  const [addresses, features] = await Promise.all([kernel.listAddresses(link.ifindex), kernel.getFeatures(link)]);
   if (addresses.length > 0) throw new Error(`${ifname} has addresses`);
-  await kernel.clearFeatures(
-    link,
-    TX_CHECKSUM_FEATURES.filter((name) => features.has(name)),
-  );
+  await kernel.setFeatures(link, featureChange({ txChecksum: false }, features));
   await kernel.setLink(link, { txqlen: 1000, addrGenMode: ADDR_GEN_MODE_NONE, master: bridge.ifindex });
   await kernel.setLink(link, { up: true });
   await store.write(`${dir}/hotplug-status`, 'connected');

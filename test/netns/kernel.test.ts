@@ -1,7 +1,10 @@
 import { execaSync } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { TX_CHECKSUM_FEATURES } from '../../src/network/ethtool.js';
+import { featureChange, fixedOffloads, type Offloads } from '../../src/network/ethtool.js';
 import { Kernel } from '../../src/network/kernel.js';
+import { attach } from '../../src/vif/attach.js';
+import { resolveAttachment } from '../../src/vif/policy.js';
+import { backend } from '../unit/vif-seen.js';
 import { addVif, clearLinks, ip, showAddresses, showLink } from './namespace.js';
 
 const kernel = new Kernel();
@@ -61,13 +64,20 @@ describe('links', () => {
       learning: true,
       flood: true,
       mcastFlood: true,
+      bcastFlood: true,
+      mcastToUnicast: false,
+      mcastRouter: 1,
       priority: 32,
     });
-    const port = { isolated: true, learning: false, priority: 7 };
+    const more = { bcastFlood: false, mcastToUnicast: true, mcastRouter: 2 };
+    const port = { isolated: true, learning: false, priority: 7, ...more };
     await kernel.setPort(before, port);
     expect((await need('vif1.0')).port).toEqual({ ...before.port, ...port });
     const [shown] = JSON.parse(execaSync('bridge', ['-d', '-j', 'link', 'show', 'dev', 'vif1.0']).stdout);
     expect(shown).toMatchObject({ isolated: true, learning: false, priority: 7, hairpin: false, mcast_flood: true });
+    expect(shown).toMatchObject({ bcast_flood: false, mcast_to_unicast: true });
+    const { stdout } = execaSync('ip', ['-j', '-d', 'link', 'show', 'dev', 'vif1.0']);
+    expect(JSON.parse(stdout)[0].linkinfo.info_slave_data).toMatchObject({ multicast_router: 2 });
     expect((await need('br0')).port).toBeUndefined();
   });
 
@@ -149,10 +159,10 @@ describe('features', () => {
       addVif('vif1.0');
       expect(txChecksum('vif1.0')).toBe('on');
       const link = await need('vif1.0');
-      expect(await kernel.getWantedFeatures(link)).toContain('tx-checksum-ip-generic');
-      await kernel.clearFeatures(link, TX_CHECKSUM_FEATURES);
+      expect((await kernel.getFeatures(link)).wanted).toContain('tx-checksum-ip-generic');
+      await kernel.setFeatures(link, featureChange({ txChecksum: false }, undefined));
       expect(txChecksum('vif1.0')).toBe('off');
-      expect(await kernel.getWantedFeatures(link)).not.toContain('tx-checksum-ip-generic');
+      expect((await kernel.getFeatures(link)).wanted).not.toContain('tx-checksum-ip-generic');
     },
   );
 
@@ -162,12 +172,56 @@ describe('features', () => {
       addVif('vif1.0');
       execaSync('ethtool', ['-K', 'vif1.0', 'tx', 'off']); // now tso is wanted, but off for want of checksums
       expect(execaSync('ethtool', ['-k', 'vif1.0']).stdout).toMatch(/tx-tcp-segmentation: off \[requested on\]/);
-      expect(await kernel.getWantedFeatures(await need('vif1.0'))).toContain('tx-tcp-segmentation');
+      expect((await kernel.getFeatures(await need('vif1.0'))).wanted).toContain('tx-tcp-segmentation');
     },
   );
 
+  const shown = (ifname: string, word: string) =>
+    new RegExp(`^${word}: (.*)$`, 'm').exec(execaSync('ethtool', ['-k', ifname]).stdout)?.[1];
+
+  test.skipIf(!haveEthtool).each<[string, Offloads]>([
+    ['tx-checksumming', { txChecksum: true }],
+    ['rx-checksumming', { rxChecksum: true }],
+    ['tcp-segmentation-offload', { tso: true }],
+    ['generic-segmentation-offload', { gso: true }],
+    ['scatter-gather', { sg: true }],
+    ['generic-receive-offload', { gro: true }],
+  ])('%s is turned off, on, and not touched when it is so, by the word of ethtool', async (word, on) => {
+    addVif('vif1.0');
+    const link = await need('vif1.0');
+    const off = Object.fromEntries(Object.keys(on).map((name) => [name, false]));
+    for (const [want, is] of [
+      [off, 'off'],
+      [on, 'on'],
+      [off, 'off'],
+    ] as const) {
+      expect(fixedOffloads(want, await kernel.getFeatures(link))).toEqual([]);
+      await kernel.setFeatures(link, featureChange(want, await kernel.getFeatures(link)));
+      expect(shown('vif1.0', word)).toBe(is);
+      expect(featureChange(want, await kernel.getFeatures(link))).toEqual({});
+    }
+  });
+
+  test.skipIf(!haveEthtool)('what the driver has fixed is told, and not asked for', async () => {
+    expect(shown('lo', '\ttx-scatter-gather')).toBe('on [fixed]');
+    const features = await kernel.getFeatures(await need('lo'));
+    expect(fixedOffloads({ sg: false, tso: false, rxChecksum: true }, features)).toEqual(['sg']);
+    expect(featureChange({ sg: false }, features)).toEqual({});
+    expect(fixedOffloads({ sg: true }, features)).toEqual([]);
+  });
+
+  test.skipIf(!haveEthtool)('a vif whose driver has something fixed is attached, with a warning', async () => {
+    ip('link', 'add', 'br0', 'type', 'bridge');
+    ip('tuntap', 'add', 'vif5.0', 'mode', 'tap');
+    expect(shown('vif5.0', 'rx-checksumming')).toBe('off [fixed]');
+    const config = { vif: { rxChecksum: 'on', gro: 'off' }, rules: [] } as const;
+    const attached = await attach(resolveAttachment(backend({}), config), kernel, { fresh: true });
+    expect(attached?.warnings).toContain('its driver does not let rx_checksum be on; it stays as it is');
+    expect(shown('vif5.0', 'generic-receive-offload')).toBe('off');
+  });
+
   test('a link that is gone is ENODEV', async () => {
-    await expect(kernel.getWantedFeatures({ ifindex: 9999, ifname: 'ghost' })).rejects.toMatchObject({
+    await expect(kernel.getFeatures({ ifindex: 9999, ifname: 'ghost' })).rejects.toMatchObject({
       code: 'ENODEV',
       ifname: 'ghost',
     });

@@ -97,7 +97,6 @@ describe('a value that cannot be accepted is an error that names node, value and
     ['bridge', 'br\0'],
     ['bridge', 'br\n'],
     ['bridge', '$(reboot)'.padEnd(20, 'x')],
-    ['bridge', 'br:1'],
     ['vifname', 'wan%d'],
     ['vifname', '.'],
     ['vifname', 'wän'],

@@ -80,8 +80,8 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['[vif]\nqlen = 1.5', 'f:2: vif.qlen is 1.5; expected a whole number of packets from 1 to 1000000'],
     ['[vif]\nqlen = inf', 'f:2: vif.qlen is Infinity; expected a whole number of packets from 1 to 1000000'],
     ['[vif]\n[vif.qlen]', 'f:2: vif.qlen is a table; expected a whole number of packets from 1 to 1000000'],
-    ['[vif]\ntx_checksum = true', 'f:2: vif.tx_checksum is true; expected "off" or "keep"'],
-    ['vif.tx_checksum = 1979-05-27', 'f:1: vif.tx_checksum is 1979-05-27; expected "off" or "keep"'],
+    ['[vif]\ntx_checksum = true', 'f:2: vif.tx_checksum is true; expected "off", "on" or "keep"'],
+    ['vif.tx_checksum = 1979-05-27', 'f:1: vif.tx_checksum is 1979-05-27; expected "off", "on" or "keep"'],
     ['vif = 3', 'f:1: vif is 3; expected a table, [vif]'],
     ['\n[[vif]]', 'f:2: vif is an array; expected a table, [vif]'],
     ['[vif]\nqleen = 5', `f:2: vif.qleen is 5; expected ${known('key', 'vif.qlen')}`],
@@ -92,6 +92,8 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ['[vif]\n"\\u001b[2J" = 1', `f:2: vif."\\u001b[2J" is 1; expected ${known('key', 'vif.mode')}`],
     ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.nat_network')}`],
     ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[rule.NAME]')}`],
+    ['[vif]\nconstructor = 1', `f:2: vif.constructor is 1; expected ${known('key', 'vif.mcast_router')}`],
+    ['[__proto__]\nqlen = 1', `f:1: __proto__ is a table; expected ${known('table', '[hooks]')}`],
     ['[rule]\nqlen = 5', 'f:2: rule.qlen is 5; expected a table, [rule.qlen]'],
     ['[[rule]]\nqlen = 5', 'f:1: rule is an array; expected a table, [rule]'],
     [
@@ -299,6 +301,11 @@ describe('the sample file', () => {
         qlen: 1000,
         txChecksum: 'off',
         natNetwork: '10.0.0.0/8',
+        rxChecksum: 'keep',
+        tso: 'keep',
+        gso: 'keep',
+        sg: 'keep',
+        gro: 'keep',
         guard: 'auto',
         allowDhcp: false,
         allowRouter: false,
@@ -307,6 +314,7 @@ describe('the sample file', () => {
       agent: { mode: 'attach' },
       bridges: [],
       bindings: [],
+      hooks: { directory: '/etc/xen/vifd.hooks.d' },
     });
   });
 

@@ -230,7 +230,7 @@ describe('the kernel', () => {
     const kernel = new Kernel();
     onTestFinished(() => kernel.close());
     Object.assign(kernel, { generic: { request: async () => [new Uint8Array(4)], close: () => undefined } });
-    expect(await sentence(kernel.getWantedFeatures({ ifindex: 1, ifname: 'lo' }))).toBe(
+    expect(await sentence(kernel.getFeatures({ ifindex: 1, ifname: 'lo' }))).toBe(
       'the kernel refused to find the ethtool family (Linux 5.6 or later): ENOENT',
     );
   });

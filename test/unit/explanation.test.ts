@@ -1,6 +1,8 @@
 /** Each station of a vif's way, made to fire once by one thing that is not as it should be. */
+
 import { describe, expect, test } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
+import { NO_FEATURES } from '../../src/network/ethtool.js';
 import { explain, obstacle, STATIONS } from '../../src/vif/explanation.js';
 import type { Verdict } from '../../src/vif/judgement.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
@@ -218,7 +220,7 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
   [
     'attachment',
     'wrong',
-    { features: new Set(['tx-checksum-ipv4']) },
+    { features: { ...NO_FEATURES, wanted: new Set(['tx-checksum-ipv4']) } },
     'not in force on vif5.0: off: tx-checksum-ipv4',
     'vifd repairs it within 20 s; if it comes back, another program changes it: ip monitor link shows what, vifd doctor may name it',
   ],

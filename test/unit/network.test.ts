@@ -2,7 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { NetlinkError } from '../../src/errors.js';
 import { encodeAttributes, parseAttributes } from '../../src/network/attributes.js';
-import { encodeClearFeatures, encodeGetFamily, parseFamilyId, parseWantedFeatures } from '../../src/network/ethtool.js';
+import {
+  describeFeatures,
+  encodeGetFamily,
+  encodeSetFeatures,
+  featureChange,
+  fixedOffloads,
+  parseFamilyId,
+  parseFeatures,
+} from '../../src/network/ethtool.js';
 import type { KernelNetwork } from '../../src/network/kernel.js';
 import { eachMessage } from '../../src/network/netlink.js';
 import { encodeSetLink, type Link, parseAddress, parseLink } from '../../src/network/rtnetlink.js';
@@ -30,10 +38,13 @@ describe('golden bytes (little-endian)', () => {
   });
   test('CTRL_CMD_GETFAMILY', () =>
     expect(hex(encodeGetFamily('ethtool'))).toBe('03010000' + '0c000200' + '657468746f6f6c00'));
-  test('FEATURES_SET lists the bits by name, without a value', () => {
-    expect(Buffer.from(encodeClearFeatures(7, ['tx-checksum-ipv4'])).toString('latin1')).toContain(
-      'tx-checksum-ipv4\0',
+  test('FEATURES_SET lists the bits by name, with a value when they are to be 1', () => {
+    expect(Buffer.from(encodeSetFeatures(7, { 'tx-nocache-copy': false })).toString('latin1')).toContain(
+      'tx-nocache-copy\0',
     );
+    const name = Buffer.from('rx-gro\0\0').toString('hex');
+    expect(hex(encodeSetFeatures(7, { 'rx-gro': false })).endsWith(`0b000200${name}`)).toBe(true);
+    expect(hex(encodeSetFeatures(7, { 'rx-gro': true })).endsWith(`0b000200${name}04000300`)).toBe(true);
   });
 });
 
@@ -44,7 +55,7 @@ describe('whatever the bytes are, the parsers end and do not throw', () => {
     ['parseLink', (bytes: Uint8Array) => parseLink(bytes)],
     ['parseAddress', (bytes: Uint8Array) => parseAddress(bytes)],
     ['parseFamilyId', (bytes: Uint8Array) => parseFamilyId(bytes)],
-    ['parseWantedFeatures', (bytes: Uint8Array) => parseWantedFeatures(bytes)],
+    ['parseFeatures', (bytes: Uint8Array) => parseFeatures(bytes)],
     ['eachMessage', (bytes: Uint8Array) => [...eachMessage(bytes)]],
   ])('%s', (_, parse) =>
     fc.assert(
@@ -52,6 +63,30 @@ describe('whatever the bytes are, the parsers end and do not throw', () => {
       { numRuns: 3000 },
     ),
   );
+});
+
+describe('offloads', () => {
+  const features = {
+    wanted: new Set(['tx-tcp-segmentation', 'rx-gro']),
+    unwanted: new Set(['tx-tcp6-segmentation']),
+    active: new Set(['rx-gro', 'rx-checksum']),
+  };
+  test('only what differs and can be changed', () => {
+    expect(featureChange({ tso: false, gro: true, rxChecksum: false }, features)).toEqual({
+      'tx-tcp-segmentation': false,
+    });
+    expect(featureChange({ tso: true }, features)).toEqual({ 'tx-tcp6-segmentation': true });
+    expect(Object.keys(featureChange({ tso: true, gro: false }, undefined))).toHaveLength(6);
+    expect(describeFeatures({ a: false, b: true, c: false })).toBe('off: a c, on: b');
+    expect(describeFeatures({ b: true })).toBe('on: b');
+  });
+  test('what the driver has fixed', () => {
+    expect(fixedOffloads({ rxChecksum: false, tso: false, sg: true, gro: true }, features)).toEqual([
+      'rxChecksum',
+      'sg',
+    ]);
+    expect(fixedOffloads({ rxChecksum: true, sg: false }, features)).toEqual([]);
+  });
 });
 
 describe('applying steps', () => {

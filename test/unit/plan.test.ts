@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Config, DEFAULTS } from '../../src/config/schema.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
+import { NO_FEATURES } from '../../src/network/ethtool.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { describeStep, isOwnLink, type Observed, type Place, planVif } from '../../src/vif/plan.js';
@@ -36,7 +37,8 @@ const fresh: Link = {
   addrGenMode: 0,
 };
 const bridge: Link = { ...fresh, ifindex: 3, ifname: 'br0', kind: 'bridge', parentDev: '', up: true };
-const checksums = new Set(['tx-checksum-ipv4', 'tx-checksum-ipv6', 'tx-scatter-gather']);
+const wants = (...names: string[]) => ({ ...NO_FEATURES, wanted: new Set(names) });
+const checksums = wants('tx-checksum-ipv4', 'tx-checksum-ipv6', 'tx-scatter-gather');
 const attached: Link = { ...fresh, up: true, master: 3, addrGenMode: 1 };
 const onBridge = (vlans: PortVlans = NO_VLANS, more: Partial<Link> = {}): Place => ({
   mode: 'bridge',
@@ -48,7 +50,7 @@ const plan = (seen: Partial<Observed>, more?: Record<string, string>) =>
     link: attached,
     place: onBridge(),
     addresses: [],
-    features: new Set(['tx-scatter-gather']),
+    features: wants('tx-scatter-gather'),
     guard: undefined,
     ...seen,
   }).map(describeStep);
@@ -69,7 +71,7 @@ test('the port is set before the link is up, and only what was asked for', () =>
       place: onBridge(),
       addresses: [],
       guard: undefined,
-      features: new Set(),
+      features: NO_FEATURES,
     }).map(describeStep);
   expect(steps({ up: false, master: 0 })).toEqual(['master=3', 'isolated=true priority=7', 'up=true']);
   expect(steps({ port: { isolated: false, learning: false, priority: 7 } })).toEqual(['isolated=true']);
@@ -91,7 +93,7 @@ test('the VLANs are set before the link is up, and again when they are others', 
       place: onBridge(parseVlans(vlan)),
       addresses: [],
       guard: undefined,
-      features: new Set(),
+      features: NO_FEATURES,
     }).map(describeStep);
   expect(steps({ up: false, master: 0 }, '')).toEqual(['master=3', 'vlan=10p/20', 'up=true']);
   expect(steps({}, '1')).toEqual(['vlan=10p/20']);
@@ -99,6 +101,21 @@ test('the VLANs are set before the link is up, and again when they are others', 
   expect(steps({}, '10u/20')).toEqual(['vlan=10p/20']);
   // Those of a port of another bridge go with it.
   expect(steps({ master: 99 }, '10p/20')).toEqual(['up=false', 'master=3', 'vlan=10p/20', 'up=true']);
+});
+
+test('offloads by name: off, on, and kept', () => {
+  const want = wanted({}, { vif: { txChecksum: 'on', tso: 'off', gro: 'keep' }, rules: [] });
+  const features = {
+    wanted: new Set(['tx-tcp-segmentation', 'rx-gro']),
+    unwanted: new Set(['tx-checksum-ipv4']),
+    active: new Set<string>(),
+  };
+  const seen = { link: attached, place: onBridge(), addresses: [], guard: undefined };
+  expect(planVif(want, { ...seen, features }).map(describeStep)).toEqual([
+    'off: tx-tcp-segmentation, on: tx-checksum-ipv4',
+  ]);
+  const done = { ...features, wanted: new Set(['tx-checksum-ipv4']), unwanted: new Set(['tx-tcp-segmentation']) };
+  expect(planVif(want, { ...seen, features: done })).toEqual([]);
 });
 
 test('an attached vif needs nothing', () => expect(plan({})).toEqual([]));
@@ -161,10 +178,10 @@ describe('the names of scripts that say what they want', () => {
     ['vif-vifd', 50, false],
     ['vif-bridge_qlen', 1000, false],
     ['vif-bridge_TxOff', 50, true],
-  ])('%s, whatever the configuration says', (name, txqlen, clearTxChecksum) => {
+  ])('%s, whatever the configuration says', (name, txqlen, off) => {
     const script = `/etc/xen/scripts/${name}`;
     const backend = parseBackend({ domid: 5, devid: 0 }, new Map(Object.entries({ ...nodes, script })));
-    expect(resolveAttachment(backend, config)).toMatchObject({ txqlen, clearTxChecksum });
+    expect(resolveAttachment(backend, config)).toMatchObject({ txqlen, offloads: off ? { txChecksum: false } : {} });
   });
 });
 
@@ -175,7 +192,7 @@ describe('the mode', () => {
     expect(() => mode('my-vif-bridge_qlen')).toThrow(
       expect.objectContaining({
         message: 'script "my-vif-bridge_qlen" is none that vifd knows',
-        hint: 'write another into the guest\'s vif line, such as script=vif-bridge; or say here how such vifs are connected: [rule.NAME] with match.script = "my-vif-bridge_qlen" and mode = "bridge"',
+        hint: 'write another into the guest\'s vif line, such as script=vif-bridge; or say here how such vifs are connected: [rule.NAME] with match.script = "my-vif-bridge_qlen" and mode = "bridge"; or which file of this domain it is: [script.my-vif-bridge_qlen] with file = "/etc/xen/scripts/my-vif-bridge_qlen"',
       }),
     );
   });

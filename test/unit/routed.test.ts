@@ -1,4 +1,5 @@
 /** Routed vifs: what is wanted, which steps lead there, and what is said of them. */
+
 import { execFileSync, spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -6,6 +7,7 @@ import type { Config } from '../../src/config/schema.js';
 import { examine } from '../../src/doctor/finding.js';
 import type { Machine } from '../../src/doctor/machine.js';
 import { NETWORK_CHECKS } from '../../src/doctor/network-checks.js';
+import { NO_FEATURES } from '../../src/network/ethtool.js';
 import { headOf, linesFor, TABLES, type TableName } from '../../src/network/guard-table.js';
 import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
 import type { SeenRoute, SourceRule } from '../../src/network/routes.js';
@@ -95,7 +97,7 @@ const ADDRESSES = [address('192.0.2.1/32'), address('fe80::1/64')];
 
 describe('the steps', () => {
   const plan = (want: RoutedAttachment, link: Link, at: RoutedPlace, addresses: LinkAddress[] = []) =>
-    planVif(want, { link, addresses, features: new Set(), guard: want.guard?.chain, place: at }).map(describeStep);
+    planVif(want, { link, addresses, features: NO_FEATURES, guard: want.guard?.chain, place: at }).map(describeStep);
 
   test('a fresh vif: set, up, then addresses and routes', () =>
     expect(plan(wanted(), fresh, place())).toEqual([
@@ -108,7 +110,7 @@ describe('the steps', () => {
     ]));
   test('guarded before all else', () =>
     expect(
-      planVif(wanted(), { link: fresh, addresses: [], features: new Set(), guard: undefined, place: place() })[0],
+      planVif(wanted(), { link: fresh, addresses: [], features: NO_FEATURES, guard: undefined, place: place() })[0],
     ).toMatchObject({ do: 'set-guard', table: 'inet', required: false }));
   test('nothing when all is in place', () =>
     expect(plan(wanted(), settled, place({ routes: ROUTES }), ADDRESSES)).toEqual([]));

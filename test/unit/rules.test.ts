@@ -85,7 +85,7 @@ describe('whose word counts', () => {
 
   test('the settings beside a profile refine it; a later profile refines them', () => {
     const words = (...rules: Rule[]) => resolve({ rules }).settings.txChecksum;
-    expect(words({ name: 'a', profile: 'speed' })).toBe('keep');
+    expect(words({ name: 'a', profile: 'speed' })).toBe('on');
     expect(words({ name: 'a', txChecksum: 'off', profile: 'speed' })).toBe('off');
     expect(words({ name: 'a', txChecksum: 'keep' }, { name: 'b', profile: 'pf' })).toBe('off');
   });

@@ -1,6 +1,7 @@
 /** A vif in perfect order, to be spoilt by one test each. */
 import { DEFAULTS } from '../../src/config/schema.js';
 import { NO_VLANS } from '../../src/network/bridge-vlan.js';
+import { NO_FEATURES } from '../../src/network/ethtool.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend, parseLive } from '../../src/vif/backend.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
@@ -64,7 +65,7 @@ export function seen(more: Partial<VifSeen> = {}): VifSeen {
     bridge: BRIDGE,
     addresses: [],
     guard: undefined,
-    features: new Set(),
+    features: NO_FEATURES,
     statistics: {
       carrier: true,
       bridgePortState: 'forwarding',

@@ -1,0 +1,172 @@
+/**
+ * EDGE: runs a program that the admin has put here: a hotplug script or a hook.
+ *
+ * INVARIANTS
+ * - Only a file that belongs to root and that nobody else may write; looked at before each use.
+ * - In a process group of its own, which is killed as a whole at the limit and when vifd ends.
+ * - Whatever it starts and leaves behind may keep its output open; what counts is its own end.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { realpath, stat } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { AttachError, printable } from '../errors.js';
+
+export interface Program {
+  /** For messages: `script vif-mine`. */
+  readonly name: string;
+  readonly file: string;
+  readonly args: readonly string[];
+  /** What stands beside vifd's own environment, and counts more. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly timeoutMs: number;
+}
+
+export interface Run {
+  /** Resolves when it has ended well. Rejects with AttachError. */
+  readonly ended: Promise<void>;
+  /** Also what it has started. */
+  kill(): void;
+}
+
+const LINE_MAX = 200;
+/** Of one run; a script in an endless loop must not fill the log. */
+const LINES_MAX = 200;
+/** What its output may take to arrive after its end. */
+const OUTPUT_MS = 200;
+/** The service manager's word to vifd, and what libxl gives for emulated cards only. */
+const NOT_INHERITED = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'INTERFACE'];
+const LIMITS = 'what vifd may not do its scripts may not do either: see "User scripts" in the README';
+
+export class Programs {
+  private readonly running = new Set<ChildProcess>();
+  private stopped = false;
+
+  /** `onLine` gets each line of its output, clipped and printable. */
+  run(program: Program, onLine: (line: string) => void): Run {
+    let child: ChildProcess | undefined;
+    let wanted = true;
+    const start = async () => {
+      const file = await checkFile(program);
+      if (!wanted || this.stopped) throw ended(program);
+      child = spawn(file, program.args, {
+        cwd: '/',
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: environment(program),
+      });
+      this.running.add(child);
+      await finish(child, program, onLine).finally(() => this.running.delete(child as ChildProcess));
+    };
+    const kill = () => {
+      wanted = false;
+      if (child !== undefined && this.running.has(child)) killGroup(child);
+    };
+    return { ended: start(), kill };
+  }
+
+  /** Kills all that run, and lets no other begin. */
+  stop(): void {
+    this.stopped = true;
+    for (const child of this.running) killGroup(child);
+  }
+}
+
+function environment({ env }: Program): NodeJS.ProcessEnv {
+  const own = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.includes(name));
+  return { ...Object.fromEntries(own), ...env };
+}
+
+/** The file behind all links. */
+async function checkFile({ name, file }: Program): Promise<string> {
+  const fault = (what: string, remedy: string) =>
+    new AttachError('ESCRIPTFILE', `${name} cannot be used: its file ${what}`, `${remedy}: ${printable(file)}`);
+  try {
+    const real = await realpath(file);
+    const { uid, mode, ...status } = await stat(real).then((one) => ({ ...one, isFile: one.isFile() }));
+    if (!status.isFile) throw fault('is no regular file', 'name the program itself');
+    if (uid !== 0) throw fault(`belongs to user ${uid}`, 'give it to root with chown root');
+    if (mode & 0o022) throw fault('may be written by others than root', 'chmod go-w');
+    if (!(mode & 0o111)) throw fault('is not executable', 'chmod +x');
+    return real;
+  } catch (error) {
+    if (error instanceof AttachError) throw error;
+    throw fault(`cannot be found (${(error as NodeJS.ErrnoException).code})`, 'put it there, readable for vifd');
+  }
+}
+
+async function finish(child: ChildProcess, program: Program, onLine: (line: string) => void): Promise<void> {
+  const { name, timeoutMs } = program;
+  let lines = 0;
+  let lastError = '';
+  const hear = (stream: Readable | null, mark: (line: string) => void) => {
+    if (stream === null) return;
+    createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
+      if (line.trim() !== '') mark(line.trim());
+      if (++lines <= LINES_MAX) onLine(printable(line, LINE_MAX));
+      else if (lines === LINES_MAX + 1) onLine('(its further output is left out)');
+    });
+  };
+  hear(child.stdout, () => undefined);
+  hear(child.stderr, (line) => {
+    lastError = line;
+  });
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    killGroup(child);
+  }, timeoutMs);
+  const end = await endOf(child).finally(() => clearTimeout(timer));
+  if (late)
+    throw new AttachError(
+      'ESCRIPTLIMIT',
+      `${name} did not end within ${timeoutMs / 1000} s and was killed`,
+      'see its output in the log, or give it a longer timeout',
+    );
+  if (end.error !== undefined) {
+    const what = `${name} cannot be run (${end.error.code})`;
+    throw new AttachError('ESCRIPTRUN', what, `the interpreter in its first line must be there; ${LIMITS}`);
+  }
+  if (end.code === 0) return;
+  if (end.signal === 'SIGKILL') throw ended(program);
+  const why = lastError === '' ? `exit status ${end.code ?? end.signal}` : printable(lastError, LINE_MAX).slice(1, -1);
+  const refused = /permission denied|not permitted|read-only file system/i.test(lastError);
+  throw new AttachError('ESCRIPTFAILED', `${name} failed: ${why}`, refused ? LIMITS : 'its output is in the log');
+}
+
+const ended = ({ name }: Program): AttachError =>
+  new AttachError('ECANCELED', `${name} was killed`, 'it is run again when the vif is looked at');
+
+interface End {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly error?: NodeJS.ErrnoException;
+}
+
+function endOf(child: ChildProcess): Promise<End> {
+  return new Promise((resolve) => {
+    child.on('error', (error) => resolve({ code: null, signal: null, error }));
+    child.on('exit', (code, signal) => {
+      const done = () => resolve({ code, signal });
+      const timer = setTimeout(() => {
+        // What it left running has its output still; that must not keep vifd from ending.
+        for (const stream of [child.stdout, child.stderr])
+          (stream as (Readable & { unref?(): void }) | null)?.unref?.();
+        done();
+      }, OUTPUT_MS);
+      child.on('close', () => {
+        clearTimeout(timer);
+        done();
+      });
+    });
+  });
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // it has just ended
+  }
+}

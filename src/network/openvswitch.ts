@@ -1,0 +1,149 @@
+/**
+ * EDGE: ports of Open vSwitch, by ovs-vsctl.
+ *
+ * INVARIANTS
+ * - Each change is one transaction of the database, and has ended when ovs-vswitchd has carried it out.
+ * - Ports of others are never touched.
+ */
+import { spawn } from 'node:child_process';
+import { AttachError, hasCode, printable } from '../errors.js';
+import { Lanes } from '../lanes.js';
+import {
+  OVS_MARK,
+  type OvsPort,
+  type OvsState,
+  parseOvsState,
+  READ_ARGS,
+  removePortArgs,
+  setPortArgs,
+} from './ovs-port.js';
+
+/** What vifs ask of Open vSwitch. All reject with AttachError. */
+export interface OvsSwitch {
+  /** As it was a moment ago. */
+  read(): Promise<OvsState>;
+  /**
+   * `anew`: what was there under this name goes first, in a transaction of its own: ovs-vswitchd, told of both at once, keeps
+   * the interface that it has opened, which may be gone.
+   */
+  setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void>;
+  /** One that is gone is no error. */
+  removePort(ifname: string): Promise<void>;
+  /** The names of all ports of vifd's. None where there is no Open vSwitch. */
+  ownPorts(): Promise<string[]>;
+}
+
+const OVS_MAX_S = 5;
+/** Many vifs are looked at at once. Below the time after which a connected vif is looked at for an event (SETTLE_MS). */
+const READ_AGAIN_MS = 100;
+/** ovs-vswitchd takes one after the other anyway. */
+const AT_ONCE = 4;
+
+export class OpenVSwitch implements OvsSwitch {
+  private state: { readonly promise: Promise<OvsState>; readonly readAt: number } | undefined;
+  private own: Set<string> | undefined;
+  private readonly lanes = new Lanes(AT_ONCE);
+
+  read(): Promise<OvsState> {
+    if (this.state !== undefined && performance.now() - this.state.readAt < READ_AGAIN_MS) return this.state.promise;
+    const promise = run(['--format=json', ...READ_ARGS]).then(parseOvsState);
+    const state = { promise, readAt: performance.now() };
+    this.state = state;
+    promise.catch(() => this.forget(state));
+    return promise;
+  }
+
+  async setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void> {
+    if (anew) await this.change(removePortArgs(ifname));
+    await this.change(setPortArgs(ifname, port));
+    this.own?.add(ifname);
+  }
+
+  async removePort(ifname: string): Promise<void> {
+    await this.change(removePortArgs(ifname));
+    this.own?.delete(ifname);
+  }
+
+  async ownPorts(): Promise<string[]> {
+    this.own ??= await this.readOwn();
+    return [...(this.own ?? [])];
+  }
+
+  /** Undefined while it cannot be known: it may not have been started yet. */
+  private async readOwn(): Promise<Set<string> | undefined> {
+    try {
+      const { ports } = await this.read();
+      return new Set([...ports].filter(([, { ids }]) => ids[OVS_MARK] !== undefined).map(([name]) => name));
+    } catch (error) {
+      return hasCode(error, 'ENOOVS') ? new Set() : undefined;
+    }
+  }
+
+  private change(args: readonly string[]): Promise<void> {
+    return this.lanes.run(async () => {
+      try {
+        await run(args);
+      } finally {
+        this.forget(this.state); // also what was read meanwhile
+      }
+    });
+  }
+
+  private forget(state: typeof this.state): void {
+    if (this.state === state) this.state = undefined;
+  }
+}
+
+/** Resolves with what it prints. Not by execa, which costs 5 MiB in the agent's whole life. */
+function run(args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('ovs-vsctl', [`--timeout=${OVS_MAX_S}`, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const timer = setTimeout(() => child.kill('SIGKILL'), 1000 * (OVS_MAX_S + 1));
+    const said = { out: '', err: '' };
+    child.stdout?.setEncoding('utf8').on('data', (text) => {
+      said.out += text;
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text) => {
+      said.err += text;
+    });
+    child.on('error', ({ code }: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
+      reject(
+        new AttachError(
+          'ENOOVS',
+          `Open vSwitch cannot be asked: ovs-vsctl cannot be run (${code})`,
+          'install openvswitch-switch, or give the vif another script or mode',
+        ),
+      );
+    });
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      const fault = explain(code, signal, said.err);
+      if (fault === undefined) resolve(said.out);
+      else reject(fault);
+    });
+  });
+}
+
+/** It ends well although ovs-vswitchd could not open the interface. */
+function explain(code: number | null, signal: string | null, err: string): AttachError | undefined {
+  if (signal !== null)
+    return new AttachError(
+      'EOVSTIME',
+      `Open vSwitch has not done it within ${OVS_MAX_S} s`,
+      'see whether ovs-vswitchd runs: systemctl status ovs-vswitchd',
+    );
+  const line = (err.split('\n').find((one) => one !== '') ?? '').replace(/^ovs-vsctl: /, '');
+  const unusable = /Error detected while setting up '([^']*)'/.test(err);
+  if (unusable) return new AttachError('EOVSPORT', 'Open vSwitch cannot use the interface', printable(line, 200));
+  if (code === 0) return undefined;
+  const [, reason] = /database connection failed \((.*)\)/.exec(err) ?? [];
+  if (reason === undefined) return new AttachError('EOVS', 'Open vSwitch has refused it', printable(line, 200));
+  return new AttachError(
+    'EOVSDB',
+    `the database of Open vSwitch cannot be reached (${reason})`,
+    reason === 'Permission denied'
+      ? 'vifd runs as a user that may not: see "Open vSwitch" in the README'
+      : 'start it: systemctl start openvswitch-switch',
+  );
+}
