@@ -44,23 +44,19 @@ async function dropChains(table: TableName, wanted: () => readonly Attachment[],
 const standsIn = (want: Attachment, table: TableName): boolean =>
   table === 'nat' ? want.mode === 'nat' : guardTable(want) === table;
 
-/** Routes go with their interface; rules and answers for a guest do not, and are known by its route. */
+/** One question at a time: vifs have the first word. Routes go with their interface; rules and answers for a guest do not, and are known by its route. */
 async function dropRouting(family: Family, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  const [routes, rules, proxies] = await Promise.all([
-    kernel.listRoutes(family),
-    kernel.listRules(family),
-    kernel.listProxies(family),
-  ]);
   const own = await dropRoutes(
-    routes.filter(({ protocol }) => protocol === RTPROT_VIFD),
+    (await kernel.listRoutes(family)).filter(({ protocol }) => protocol === RTPROT_VIFD),
     wanted,
     kernel,
   );
   const isInUse = (from: Prefix) =>
     wanted().some((want) => isRouted(want) && want.addresses.some((one) => isSame(one, from))) ||
     own.some(({ destination }) => isSame(destination, from));
-  for (const rule of rules.filter(isRoutedRule)) if (!isInUse(rule.from)) await kernel.deleteRule(rule);
-  for (const proxy of proxies)
+  for (const rule of (await kernel.listRules(family)).filter(isRoutedRule))
+    if (!isInUse(rule.from)) await kernel.deleteRule(rule);
+  for (const proxy of await kernel.listProxies(family))
     if (proxy.protocol === RTPROT_VIFD && !isInUse(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
 }
 

@@ -92,7 +92,11 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     return ifindex;
   }
   async remove(ifname: string): Promise<void> {
-    for (const [index, link] of this.links) if (link.ifname === ifname) this.links.delete(index);
+    for (const [index, link] of this.links)
+      if (link.ifname === ifname) {
+        this.links.delete(index);
+        this.forgetLink(index);
+      }
     this.onChange(ifname);
   }
   find(ifname: string): Link | undefined {
@@ -121,7 +125,12 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
     await this.step(ifindex);
     await this.beforeChange(change, ifname);
     if (change.master && !this.links.has(change.master)) throw new NetlinkError('EINVAL', 'set master of', ifname, 22);
-    this.links.set(ifindex, { ...(this.links.get(ifindex) as Link), ...change });
+    const { forwarding, proxyArp, rpFilter, ...rest } = change;
+    const { ipv4 = { forwarding: false, proxyArp: false, rpFilter: 0 }, ...link } = this.links.get(ifindex) as Link;
+    const conf = Object.fromEntries(
+      Object.entries({ forwarding, proxyArp, rpFilter }).filter(([, value]) => value !== undefined),
+    );
+    this.links.set(ifindex, { ...link, ...rest, ipv4: { ...ipv4, ...conf } });
   }
   async getFeatures({ ifindex }: Link): Promise<Features> {
     await this.step(ifindex);

@@ -1,6 +1,6 @@
 /** The routing half of a kernel of memory. */
 import { NetlinkError } from '../../src/errors.js';
-import { formatPrefix, type Prefix } from '../../src/network/prefix.js';
+import { addressBytes, addressText, type Family, formatPrefix, type Prefix } from '../../src/network/prefix.js';
 import {
   isSameRoute,
   type Route,
@@ -13,27 +13,42 @@ import {
 import type { Link, LinkAddress } from '../../src/network/rtnetlink.js';
 
 export abstract class MemoryRoutes {
-  readonly addresses: { ifindex: number; prefix: Prefix }[] = [];
+  addresses: { ifindex: number; prefix: Prefix }[] = [];
   routes: SeenRoute[] = [];
   rules: SourceRule[] = [];
   proxies: SeenProxy[] = [];
   /** Each question and change passes here; rejects where the interface is gone. */
   protected abstract step(ifindex?: number): Promise<void>;
 
-  async listAddresses(): Promise<LinkAddress[]> {
+  async listAddresses(ifindex: number): Promise<LinkAddress[]> {
     await this.step();
-    return [];
+    const own = this.addresses.filter((one) => one.ifindex === ifindex);
+    return own.map(({ prefix: { family, address, length } }) => ({
+      ifindex,
+      family: family === 'ipv4' ? 2 : 10,
+      prefixLength: length,
+      bytes: addressBytes(address),
+    }));
   }
-  async deleteAddress(): Promise<void> {
+  async deleteAddress({ ifindex }: Pick<Link, 'ifindex'>, { bytes }: LinkAddress): Promise<void> {
     await this.step();
+    const text = addressText(bytes);
+    this.addresses = this.addresses.filter((one) => one.ifindex !== ifindex || one.prefix.address !== text);
+  }
+  /** What the kernel takes along with an interface. */
+  protected forgetLink(ifindex: number): void {
+    const stays = (one: { ifindex: number }) => one.ifindex !== ifindex;
+    this.addresses = this.addresses.filter(stays);
+    this.routes = this.routes.filter(stays);
+    this.proxies = this.proxies.filter(stays);
   }
   async addAddress({ ifindex }: Pick<Link, 'ifindex'>, prefix: Prefix): Promise<void> {
     await this.step(ifindex);
     this.addresses.push({ ifindex, prefix });
   }
-  async listRoutes(): Promise<SeenRoute[]> {
+  async listRoutes(family: Family): Promise<SeenRoute[]> {
     await this.step();
-    return this.routes;
+    return this.routes.filter(({ destination }) => destination.family === family);
   }
   async addRoute({ ifname }: Pick<Link, 'ifname'>, route: Route): Promise<void> {
     await this.step(route.ifindex);
@@ -47,9 +62,9 @@ export abstract class MemoryRoutes {
     await this.step();
     this.routes = this.routes.filter((seen) => !isSameRoute(route, seen));
   }
-  async listRules(): Promise<SourceRule[]> {
+  async listRules(family: Family): Promise<SourceRule[]> {
     await this.step();
-    return this.rules;
+    return this.rules.filter(({ from }) => from.family === family);
   }
   async addRule(rule: SourceRule): Promise<void> {
     await this.step();
@@ -59,9 +74,9 @@ export abstract class MemoryRoutes {
     await this.step();
     this.rules = this.rules.filter((one) => JSON.stringify(one) !== JSON.stringify(rule));
   }
-  async listProxies(): Promise<SeenProxy[]> {
+  async listProxies(family: Family): Promise<SeenProxy[]> {
     await this.step();
-    return this.proxies;
+    return this.proxies.filter(({ address }) => address.includes(':') === (family === 'ipv6'));
   }
   async addProxy({ ifindex }: Pick<Link, 'ifindex'>, address: string): Promise<void> {
     await this.step(ifindex);
