@@ -32,7 +32,7 @@ const VIF = {
     ...oneOf('bridge', 'routed', 'nat', 'openvswitch', 'script'),
     example: 'bridge',
     about:
-      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge; vif-route: routed;\nvif-nat: nat; vif-openvswitch: openvswitch; one that has a [script.NAME]: script), and one that is not known is an error.",
+      "How the vif is connected. Without it the name of dom0's script says it (vif-bridge: bridge; vif-route: routed;\nvif-nat: nat; vif-openvswitch: openvswitch; one that has a [script.NAME]: script), and one that is not\nknown is an error.",
   }),
   profile: optional({
     ...oneOf('pf', 'speed'),

@@ -37,9 +37,61 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
     means: 'nat_network has no address for this vif',
     remedy: "give it one by ip= in the guest's vif line, or set a larger nat_network",
   },
+  EOWNADDRESS: {
+    means: "an address of the guest is this domain's own",
+    remedy: 'give the guest another address in ip=, or set ip',
+  },
   EROUTE: {
     means: 'an address of the guest is routed to another interface already; the sentence names both',
     remedy: 'give the guest another address, or remove that route',
+  },
+  ESCRIPTFILE: {
+    means: 'the file of a [script.NAME] cannot be used; the sentence says why',
+    remedy: 'it must be there, be executable, belong to root, and nobody else may write it',
+  },
+  ESCRIPTRUN: {
+    means: 'a user script cannot be run',
+    remedy: "the interpreter in its first line must be there; the systemd unit's sandbox allows little",
+  },
+  ESCRIPTFAILED: {
+    means: 'a user script failed; the sentence ends with the last line of its stderr',
+    remedy: 'as that says; all its output is in the log',
+  },
+  ESCRIPTLIMIT: {
+    means: 'a user script took too long and was killed with all that it had started',
+    remedy: 'see its output in the log, or give it a longer timeout',
+  },
+  ECANCELED: {
+    means: 'a user script was killed by another',
+    remedy: 'none: it is run again',
+  },
+  ENOOVS: {
+    means: 'ovs-vsctl cannot be run',
+    remedy: 'install openvswitch-switch, or give the vif another script or mode',
+  },
+  EOVSDB: {
+    means: 'the database of Open vSwitch cannot be reached',
+    remedy: "start Open vSwitch, or let vifd's user use its socket",
+  },
+  EOVSTIME: {
+    means: 'Open vSwitch has not done it in time',
+    remedy: 'see whether ovs-vswitchd runs',
+  },
+  EOVSPORT: {
+    means: 'Open vSwitch cannot use the interface',
+    remedy: 'the log has its words',
+  },
+  EOVS: {
+    means: 'Open vSwitch has refused it',
+    remedy: 'the log has its words',
+  },
+  EVLAN: {
+    means: 'Open vSwitch cannot do this vlan: only one VLAN can go without a tag',
+    remedy: 'leave u out of vlan',
+  },
+  ENOGUARD: {
+    means: 'a port of Open vSwitch is to be guarded, whose frames pass nftables by',
+    remedy: 'set guard = "off" for it, and let flows of Open vSwitch do it',
   },
   ENONFT: {
     means: 'the vif is to be guarded, and the program nft cannot be started',
