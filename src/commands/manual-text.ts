@@ -7,7 +7,7 @@ export type Part = string | readonly [term: string, ...lines: string[]];
 export const LIFE: readonly Part[] = [
   [
     '1.',
-    'dom0 writes the directory backend/vif/DOMID/DEVID; vifd reads and checks every node. The script that the node names is never executed: its name says how the vif is connected (vif-bridge, vif-route, vif-nat), vif-bridge_qlen and vif-bridge_TxOff give what they say, and another is an error unless the configuration sets mode.',
+    'dom0 writes the directory backend/vif/DOMID/DEVID; vifd reads and checks every node. The script that the node names is never executed: its name says how the vif is connected (vif-bridge, vif-route, vif-nat, vif-openvswitch, or one that [script.NAME] allows), vif-bridge_qlen and vif-bridge_TxOff give what they say, and another is an error unless the configuration sets mode.',
   ],
   [
     '2.',
