@@ -204,7 +204,13 @@ class Session implements Working {
       { ms, uptimeMs: Math.round(process.uptime() * 1000) },
       `ready on ${this.store.peer}: ${connected} vifs connected, ${failed} failed`,
     );
-    this.options.metrics.begin(() => this.reconciler.list().map(vifNow));
+    // One that has not been read yet may not be there at all: it was kicked when it had just left.
+    this.options.metrics.begin(() =>
+      this.reconciler
+        .list()
+        .filter(({ hasRead }) => hasRead)
+        .map(vifNow),
+    );
     await this.options.service?.begin(this);
   }
 

@@ -34,8 +34,8 @@ const LINE_MAX = 200;
 const LINES_MAX = 200;
 /** What its output may take to arrive after its end. */
 const OUTPUT_MS = 200;
-/** The service manager's word to vifd, and what libxl gives for emulated cards only. */
-const NOT_INHERITED = ['NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'INTERFACE'];
+/** The service manager's word to vifd, what libxl gives for emulated cards only, and what means something to hooks. */
+const NOT_INHERITED = /^(NOTIFY_SOCKET|WATCHDOG_PID|WATCHDOG_USEC|INTERFACE|VIFD_.*)$/;
 const LIMITS = 'what vifd may not do its scripts may not do either: see "User scripts" in the README';
 
 export class Programs {
@@ -73,7 +73,7 @@ export class Programs {
 }
 
 function environment({ env }: Program): NodeJS.ProcessEnv {
-  const own = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.includes(name));
+  const own = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
   return { ...Object.fromEntries(own), ...env };
 }
 

@@ -50,6 +50,7 @@ export class UserScript {
 
   /** `connected` is written. */
   settle(): void {
+    clearTimeout(this.timer);
     this.current = undefined;
     this.failed = undefined;
     this.retryMs = FIRST_RETRY_MS;
@@ -72,7 +73,6 @@ export class UserScript {
 
   /** Nobody waits for it any more. */
   stop(): void {
-    clearTimeout(this.timer);
     this.current?.run.kill();
     this.settle();
   }
@@ -99,6 +99,7 @@ export class UserScript {
     this.current = undefined;
     this.failed = { error, until: performance.now() + this.retryMs };
     this.timer = setTimeout(this.wake, this.retryMs + 1);
+    this.timer.unref(); // vifd may end before
     this.retryMs = Math.min(2 * this.retryMs, LAST_RETRY_MS);
   }
 }

@@ -1,4 +1,5 @@
 /** A private network namespace (made by test/run.mjs), read back with iproute2 and ethtool: a second implementation. */
+import { writeFileSync } from 'node:fs';
 import { execaSync } from 'execa';
 
 if (process.env.VIFD_TEST_NETNS !== '1')
@@ -34,8 +35,11 @@ export function showAddresses(ifname: string): string[] {
     .map(({ local, prefixlen }) => `${local}/${prefixlen}`);
 }
 
-/** Empties the namespace but for lo. */
+const FORWARDING = ['ipv4/ip_forward', 'ipv6/conf/all/forwarding'];
+
+/** Empties the namespace but for lo; it is no router any more, which new interfaces would be as well. */
 export function clearLinks(): void {
+  for (const name of FORWARDING) writeFileSync(`/proc/sys/net/${name}`, '0');
   for (const { ifname } of JSON.parse(ip('-j', 'link')) as IpLink[]) {
     if (ifname !== 'lo') execaSync('ip', ['link', 'del', 'dev', ifname], { reject: false });
   }
