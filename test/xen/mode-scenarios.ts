@@ -169,7 +169,7 @@ export function routedScenario(lab: () => Lab): void {
       await xl(lab(), `destroy ${name}`);
       await untilGone(lab(), domid, 0);
     }
-    await lab().until('nothing is left', async () => !/vif|10\.9[78]|fd98/.test(await kernel()), 30_000);
+    await lab().until('nothing is left', async () => !/vif\d|10\.9[78]\.|fd98/.test(await kernel()), 30_000);
     await unconfigure(lab());
   }, 300_000);
 }
