@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
 import { loadConfig } from '../config/load.js';
 import { type Config, DEFAULTS } from '../config/schema.js';
-import { AttachError, hasCode, NodeError, printable, VifdError } from '../errors.js';
+import { hasCode, NodeError, printable, VifdError } from '../errors.js';
 import { Lanes } from '../lanes.js';
 import { Programs } from '../network/hotplug-script.js';
 import { Kernel } from '../network/kernel.js';
@@ -97,8 +97,7 @@ class Script {
       await dropOwn(want, this.kernel);
       return { ifname: want.ifname, bridge: backend.bridge ?? this.options.bridge ?? '-', ip: backend.ip };
     } catch (error) {
-      if (error instanceof AttachError) stderrLog().warn(`${error.message}; ${error.hint}`);
-      if (error instanceof NodeError || error instanceof AttachError) return undefined;
+      if (error instanceof NodeError) return undefined;
       throw error;
     }
   }

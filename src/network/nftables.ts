@@ -95,12 +95,9 @@ export class Nftables {
     const unused = new Set([...chains.values()].filter((chain) => !used.has(chain)));
     const { table, purpose } = this.form;
     const gone = [...unused].map((chain) => `delete chain ${table} ${chain}`);
-    // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then), so that
-    // is made anew only where it does not ask the map any more.
-    const look = `list chain ${table} ${this.form.asks}`;
-    const listed = asked ? await run(['-f', '-'], [...lines, ...gone, look], purpose) : '';
-    if (!listed.includes(`vmap @${this.form.map}`))
-      await run(['-f', '-'], [...headOf(this.form), ...(asked ? [] : [...lines, ...gone])], purpose);
+    // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then).
+    const head = asked ? [] : headOf(this.form);
+    await run(['-f', '-'], [...head, ...lines, ...gone], purpose);
     const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
     this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]), asked: true });
   }

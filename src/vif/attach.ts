@@ -1,12 +1,11 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
 import { tomlName } from '../config/schema.js';
-import { hasCode, NetlinkError } from '../errors.js';
+import { hasCode } from '../errors.js';
 import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
-import { leaveOld } from './detach.js';
 import { type Found, type FoundBridge, findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { type Place, planVif, type Step } from './plan.js';
 import { routedText, routedWarnings } from './routed-words.js';
@@ -30,12 +29,8 @@ const GUARD_MAX_AGE_MS = 5_000;
 export interface Known {
   /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
   readonly fresh?: boolean;
-  /** Nobody has said yet what became of it: it was not connected before, by anyone. */
-  readonly first?: boolean;
   /** The interface is overdue: look for it under names that are not its own. */
   readonly overdue?: boolean;
-  /** How it is connected now, as far as that is known. */
-  readonly before?: Attachment | undefined;
 }
 
 /** Undefined while netback has not made the interface. Rejects with AttachError or NetlinkError. */
@@ -52,8 +47,6 @@ export async function attach(want: Attachment, kernel: KernelNetwork, known: Kno
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
   const [link, found] = await Promise.all([findLink(want, kernel, known.overdue), findPlace(want, kernel)]);
   if (link === undefined) return undefined;
-  await checkName(want, link, kernel);
-  await leaveOld(known.before, want, kernel);
   const [guard, addresses, features, place] = await Promise.all([
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
@@ -64,7 +57,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
         ),
     kernel.listAddresses(link.ifindex),
     asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
-    observePlace(want, found, link, kernel, known.first),
+    observePlace(want, found, link, kernel, known.fresh),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
@@ -74,14 +67,6 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     steps: done,
     warnings: [...warnings, ...warningsOf(want, found, link, place), ...fixedIn(features, want)],
   };
-}
-
-/** A guard is for a name, and would cut off whoever has that. Rejects with NetlinkError as the kernel would. */
-async function checkName(want: Attachment, link: Link, kernel: KernelNetwork): Promise<void> {
-  if (want.mode === 'script' || link.ifname === want.ifname) return;
-  const holder = await kernel.getLink(want.ifname);
-  if (holder !== undefined && holder.ifindex !== link.ifindex)
-    throw new NetlinkError('EEXIST', `set ifname=${want.ifname} of`, link.ifname, 17);
 }
 
 function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {

@@ -8,16 +8,12 @@ import { type Family, formatPrefix, hostPrefix, type Prefix } from '../network/p
 import { RTPROT_VIFD, type SeenProxy, type SeenRoute } from '../network/routes.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
 import { familiesOf, isOwnProxy, isOwnRule, isRoutedRule } from './routed.js';
-import { isVifLink } from './seen.js';
 
 /** `wanted` is asked anew before each step. Rejects with NetlinkError or AttachError. */
 export async function dropLeftovers(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  const faults: unknown[] = [];
-  const each = (work: Promise<void>) => work.catch((error) => void faults.push(error)); // one keeps none of the others
-  await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => each(dropChains(table, wanted, kernel))));
-  for (const family of ['ipv4', 'ipv6'] as const) await each(dropRouting(family, wanted, kernel));
-  await each(dropPorts(wanted, kernel));
-  if (faults.length > 0) throw faults[0];
+  await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => dropChains(table, wanted, kernel)));
+  for (const family of ['ipv4', 'ipv6'] as const) await dropRouting(family, wanted, kernel);
+  await dropPorts(wanted, kernel);
 }
 
 /** What a vif that leaves has beside its interface. Rejects with NetlinkError or AttachError. */
@@ -36,18 +32,14 @@ export const dropProxy = (proxy: SeenProxy, kernel: KernelNetwork): Promise<void
   kernel.deleteProxy({ ...proxy, ifname: `interface ${proxy.ifindex}` }, proxy.address);
 
 async function dropChains(table: TableName, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  const isUsed = (ifname: string) => named(ifname, wanted).some((want) => standsIn(want, table));
   const isStale = async (ifname: string): Promise<boolean> => {
-    if (named(ifname, wanted).length > 0) return !isUsed(ifname);
-    const link = await kernel.getLink(ifname);
-    return link === undefined || !isVifLink(link);
+    const want = wanted().find((one) => one.ifname === ifname);
+    return want === undefined ? (await kernel.getLink(ifname)) === undefined : !standsIn(want, table);
   };
   for (const ifname of await kernel.listGuarded(table))
-    if ((await isStale(ifname)) && !isUsed(ifname)) await kernel.setGuard(ifname, undefined, table);
+    if ((await isStale(ifname)) && !wanted().some((want) => want.ifname === ifname && standsIn(want, table)))
+      await kernel.setGuard(ifname, undefined, table);
 }
-
-const named = (ifname: string | undefined, wanted: () => readonly Attachment[]): Attachment[] =>
-  wanted().filter((want) => want.ifname === ifname);
 
 const standsIn = (want: Attachment, table: TableName): boolean =>
   table === 'nat' ? want.mode === 'nat' : guardTable(want) === table;
@@ -68,7 +60,7 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
     if (proxy.protocol === RTPROT_VIFD && !isInUse(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
 }
 
-/** Those of a vif that was routed and is connected otherwise now; resolves with the others. */
+/** Those of a vif that was routed and is a port of a bridge now; resolves with the others. */
 async function dropRoutes(
   routes: readonly SeenRoute[],
   wanted: () => readonly Attachment[],
@@ -78,8 +70,8 @@ async function dropRoutes(
   const kept: SeenRoute[] = [];
   for (const route of routes) {
     const link = links.find(({ ifindex }) => ifindex === route.ifindex);
-    const wants = named(link?.ifname, wanted);
-    if (link !== undefined && wants.length > 0 && !wants.some(isRouted)) await kernel.deleteRoute(link, route);
+    const isPort = wanted().some(({ mode, ifname }) => mode === 'bridge' && ifname === link?.ifname);
+    if (link !== undefined && isPort) await kernel.deleteRoute(link, route);
     else kept.push(route);
   }
   return kept;
@@ -90,9 +82,10 @@ const isSame = (a: Prefix, b: Prefix): boolean => formatPrefix(a) === formatPref
 /** Of Open vSwitch, whose database keeps them. Those of an interface that is there stay, unless its vif is connected otherwise. */
 async function dropPorts(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
   const { openVSwitch } = kernel;
-  const isStale = (ifname: string) => !named(ifname, wanted).some(({ mode }) => mode === 'openvswitch');
+  const modeOf = (ifname: string) => wanted().find((want) => want.ifname === ifname)?.mode;
+  const isStale = (ifname: string) => modeOf(ifname) !== 'openvswitch';
   for (const ifname of (await openVSwitch.ownPorts()).filter(isStale)) {
-    const isThere = named(ifname, wanted).length === 0 && (await kernel.getLink(ifname)) !== undefined;
+    const isThere = modeOf(ifname) === undefined && (await kernel.getLink(ifname)) !== undefined;
     if (!isThere && isStale(ifname)) await openVSwitch.removePort(ifname);
   }
 }

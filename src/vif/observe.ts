@@ -62,9 +62,9 @@ export async function observePlace(
   found: Found,
   link: Link,
   kernel: KernelNetwork,
-  first = false,
+  fresh = false,
 ): Promise<Place> {
-  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh: first };
+  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh };
   if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel);
   if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
   const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);

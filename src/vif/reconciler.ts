@@ -139,7 +139,7 @@ export class Reconciler {
   private async dropLeftovers(): Promise<void> {
     const { kernel, log, knowsAllVifs } = this.io;
     if (!knowsAllVifs) return;
-    const wanted = () => [...this.vifs.values()].flatMap(({ wanted }) => wanted);
+    const wanted = () => [...this.vifs.values()].flatMap(({ wanted }) => wanted ?? []);
     await dropLeftovers(wanted, kernel).catch((error: Error) =>
       log.warn(`what was made for a vif that is gone stays for now: ${error.message}`),
     );

@@ -22,6 +22,7 @@ import {
   XenbusState,
 } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
+import { leaveOld } from './detach.js';
 import { explainFailure } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { factsOf, type HookFacts } from './hooks.js';
@@ -59,8 +60,6 @@ export class Vif {
   private drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
-  /** How it was connected last. Another wish that cannot be had takes nothing of it away. */
-  private inForce: Attachment | undefined;
   /** Bytes; what the guest has been told by vifd. */
   private toldMtu: number | undefined;
   /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
@@ -120,9 +119,9 @@ export class Vif {
     return isRouted(this.want) || mayServe(bridgeOf(this.want), ifname);
   }
 
-  /** What it is to have, and what it has until that is in force; nothing while its nodes have not been read. */
-  get wanted(): Attachment[] {
-    return [this.want, this.inForce].filter((one) => one !== undefined);
+  /** Undefined while its nodes have not been read, or cannot be accepted. */
+  get wanted(): Attachment | undefined {
+    return this.want;
   }
 
   /** Does whatever there is to do now. Never rejects. */
@@ -177,14 +176,14 @@ export class Vif {
     const { mode, mtu } = want;
     const same = mode === this.want?.mode && mtu === this.want.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
+    await leaveOld(this.want, want, this.io.kernel);
     this.want = want;
     this.log.ifname = want.ifname;
     const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
-    const known = { fresh, first: !live.hotplugStatus, overdue: this.isOverdue(), before: this.inForce };
+    const known = { fresh, overdue: this.isOverdue() };
     const work = () => attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known);
     const attached = await (want.mode === 'openvswitch' ? work() : this.io.attaching.run(work)); // it may take its time
     if (attached === undefined) return this.wait(live, state);
-    this.inForce = want;
     this.settledMtu = attached.mtu;
     this.place = { ifname: want.ifname, bridge: attached.bridge ?? '-', ip: backend.ip };
     if (!this.script.isOnline(want, fresh)) return this.rest('waiting');

@@ -4,7 +4,7 @@
  */
 import { pino } from 'pino';
 import { afterEach, vi } from 'vitest';
-import { type Config, DEFAULTS } from '../../src/config/schema.js';
+import { DEFAULTS } from '../../src/config/schema.js';
 import { AttachError, NetlinkError } from '../../src/errors.js';
 import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
@@ -173,13 +173,11 @@ export class MemoryHost {
   /** Events are lost as long as this is set. */
   deaf = false;
   readonly log: { level: string; msg: string }[] = [];
-  /** May be changed while it runs. */
-  config: Config = DEFAULTS;
   private laterMs = 0;
 
   /** With the bridge br0. */
   async start(): Promise<void> {
-    Object.assign(this, { beforeMessage: () => {}, deaf: false, laterMs: 0, config: DEFAULTS });
+    Object.assign(this, { beforeMessage: () => {}, deaf: false, laterMs: 0 });
     this.log.length = 0;
     this.kernel = new MemoryKernel();
     this.kernel.addBridge('br0');
@@ -199,13 +197,10 @@ export class MemoryHost {
       { level: 'debug', base: null, formatters: { level: (level) => ({ level }) } },
       { write: (line: string) => void this.log.push(JSON.parse(line)) },
     );
-    const config = () => this.config;
     this.reconciler = new Reconciler({
       store: this.store,
       kernel: this.kernel,
-      get config() {
-        return config();
-      },
+      config: DEFAULTS,
       log,
       privileged: false,
       knowsAllVifs: true,
