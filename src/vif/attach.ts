@@ -1,6 +1,6 @@
 /** EDGE: brings the kernel's side of one vif to what is wanted: observe, plan, apply. */
 import { tomlName } from '../config/schema.js';
-import { hasCode } from '../errors.js';
+import { hasCode, NetlinkError } from '../errors.js';
 import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
@@ -47,6 +47,7 @@ export async function attach(want: Attachment, kernel: KernelNetwork, known: Kno
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
   const [link, found] = await Promise.all([findLink(want, kernel, known.overdue), findPlace(want, kernel)]);
   if (link === undefined) return undefined;
+  await checkName(want, link, kernel);
   const [guard, addresses, features, place] = await Promise.all([
     known.fresh && want.guard !== undefined
       ? undefined // it is set in any case: what was read long ago may be gone
@@ -67,6 +68,14 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     steps: done,
     warnings: [...warnings, ...warningsOf(want, found, link, place), ...fixedIn(features, want)],
   };
+}
+
+/** A guard is for a name, and would cut off whoever has that. Rejects with NetlinkError as the kernel would. */
+async function checkName(want: Attachment, link: Link, kernel: KernelNetwork): Promise<void> {
+  if (want.mode === 'script' || link.ifname === want.ifname) return;
+  const holder = await kernel.getLink(want.ifname);
+  if (holder !== undefined && holder.ifindex !== link.ifindex)
+    throw new NetlinkError('EEXIST', `set ifname=${want.ifname} of`, link.ifname, 17);
 }
 
 function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {

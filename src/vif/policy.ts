@@ -35,6 +35,7 @@ export function resolveAttachment(backend: VifBackend, config: Config): Attachme
     case 'routed':
     case 'nat': {
       const routed = routedWanted(backend, mode, settings);
+      if (routed.masquerade !== undefined) checkGuardedName(backend.vifname ?? kernelName(backend));
       return { ...interfaceWanted(backend, policy, routed.addresses.map(formatPrefix)), ...routed };
     }
     case 'script':

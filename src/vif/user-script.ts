@@ -33,7 +33,7 @@ export class UserScript {
 
   /** Its word on the vif is still to come, or has not been passed on yet. */
   get isActive(): boolean {
-    return this.current !== undefined;
+    return this.current !== undefined || this.failed !== undefined;
   }
 
   get isRunning(): boolean {

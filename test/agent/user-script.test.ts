@@ -77,6 +77,16 @@ test('a script that hangs delays no other vif, is killed at its limit, and is ru
   expect(await world.node(5, 0, 'hotplug-error')).toBeUndefined();
 });
 
+test('a script that has written its own success and then fails has failed', async () => {
+  script(`${NOTE()}while [ ! -e ${dir}/written ]; do sleep 0.1; done\necho no luck >&2; exit 1`);
+  await start();
+  await world.host.createGuest(5, [GUEST]);
+  await eventually(() => calls().length === 1);
+  await world.host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+  writeFileSync(join(dir, 'written'), '');
+  await world.until(5, 0, 'hotplug-error', 'script vif-mine failed: no luck');
+});
+
 test('while online hangs the guest can leave, and the script is told', async () => {
   script(`${NOTE()}[ $1 = offline ] || sleep 60`);
   await start('timeout = 40');

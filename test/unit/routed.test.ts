@@ -327,6 +327,9 @@ describe('the gateway', () => {
 });
 
 describe('NAT', () => {
+  test('a name that nft would take apart is refused without a guard, too', () =>
+    expect(() => nat({ vifname: 'a";}', config: { guard: 'off' } })).toThrow('node "vifname"'));
+
   test.each([
     [5, 0, '10.0.5.1', '10.0.5.128'],
     [300, 2, '10.1.44.3', '10.1.44.130'],
