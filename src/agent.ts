@@ -9,7 +9,6 @@ import { OwnNetwork } from './binding/own-network.js';
 import type { LiveConfig } from './config/live.js';
 import { hooksDirectory } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
-import { Lanes } from './lanes.js';
 import { HostKernel } from './network/host-kernel.js';
 import { Programs } from './network/hotplug-script.js';
 import type { Kernel } from './network/kernel.js';
@@ -18,6 +17,7 @@ import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
 import type { ServiceReport, Working } from './service/report.js';
 import { ScriptRequests } from './service/script-requests.js';
+import { AttachQueue } from './vif/attach-queue.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
 import { Hooks } from './vif/hooks.js';
 import { Reconciler } from './vif/reconciler.js';
@@ -159,7 +159,7 @@ class Session implements Working {
       knowsAllVifs: true,
       programs,
       hooks: new Hooks(programs, log, () => hooksDirectory(config.current)),
-      attaching: new Lanes(ATTACHING_AT_ONCE),
+      attaching: new AttachQueue(ATTACHING_AT_ONCE),
       counts: metrics,
     });
     return new Session(store, kernel, reconciler, options);

@@ -7,10 +7,10 @@ import { type Logger, pino } from 'pino';
 import { loadConfig } from '../config/load.js';
 import { type Config, DEFAULTS } from '../config/schema.js';
 import { hasCode, NodeError, printable, VifdError } from '../errors.js';
-import { Lanes } from '../lanes.js';
 import { Programs } from '../network/hotplug-script.js';
 import { Kernel } from '../network/kernel.js';
 import { formatAnswer } from '../service/script-protocol.js';
+import { AttachQueue } from '../vif/attach-queue.js';
 import { parseBackend, parseIfname, parseLive, type RawNodes } from '../vif/backend.js';
 import { detach } from '../vif/detach.js';
 import { errorText, writeError } from '../vif/hotplug-status.js';
@@ -111,7 +111,7 @@ class Script {
       config,
       log: stderrLog(),
       privileged: domid === undefined || domid === '0',
-      attaching: new Lanes(1),
+      attaching: new AttachQueue(1),
       knowsAllVifs: false,
       programs: new Programs(),
       defaultBridge: parseIfname(this.options.bridge ?? ''),

@@ -70,6 +70,7 @@ export class Nftables {
   private async work(): Promise<void> {
     if (this.running) return;
     this.running = true;
+    await undefined; // those who ask in the same moment
     while (this.waiting.length > 0) await this.applyAll(this.waiting.splice(0));
     this.running = false;
   }
@@ -95,9 +96,12 @@ export class Nftables {
     const unused = new Set([...chains.values()].filter((chain) => !used.has(chain)));
     const { table, purpose } = this.form;
     const gone = [...unused].map((chain) => `delete chain ${table} ${chain}`);
-    // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then).
-    const head = asked ? [] : headOf(this.form);
-    await run(['-f', '-'], [...head, ...lines, ...gone], purpose);
+    // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then), so that
+    // is made anew only where it does not ask the map.
+    const head = headOf(this.form);
+    const look = `list chain ${table} ${this.form.asks}`;
+    const listed = await run(['-f', '-'], [...(asked ? [] : head), ...lines, ...gone, look], purpose);
+    if (!listed.includes(`vmap @${this.form.map}`)) await run(['-f', '-'], head, purpose); // flushed by another, unseen
     const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
     this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]), asked: true });
   }

@@ -27,7 +27,7 @@ export interface OvsSwitch {
    * the interface that it has opened, which may be gone.
    */
   setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void>;
-  /** One that is gone is no error. */
+  /** One that is gone, or not vifd's, is no error and stays. */
   removePort(ifname: string): Promise<void>;
   /** The names of all ports of vifd's. None where there is no Open vSwitch. */
   ownPorts(): Promise<string[]>;
@@ -55,12 +55,13 @@ export class OpenVSwitch implements OvsSwitch {
 
   async setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void> {
     if (anew) await this.change(removePortArgs(ifname));
+    this.own?.add(ifname); // it may be there although the answer says that something went wrong
     await this.change(setPortArgs(ifname, port));
-    this.own?.add(ifname);
   }
 
   async removePort(ifname: string): Promise<void> {
-    await this.change(removePortArgs(ifname));
+    const { ports } = await this.read();
+    if (ports.get(ifname)?.ids[OVS_MARK] !== undefined) await this.change(removePortArgs(ifname));
     this.own?.delete(ifname);
   }
 

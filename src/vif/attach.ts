@@ -6,9 +6,11 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
+import { guardSteps } from './interface-steps.js';
 import { type Found, type FoundBridge, findLink, findPlace, guardedName, observePlace } from './observe.js';
-import { type Place, planVif, type Step } from './plan.js';
+import { isOwnLink, type Place, planVif, type Step } from './plan.js';
 import { routedText, routedWarnings } from './routed-words.js';
+import type { VifIo } from './vif-io.js';
 
 export interface Attached {
   /** What it is connected to, for people: the bridge's name. */
@@ -29,12 +31,39 @@ const GUARD_MAX_AGE_MS = 5_000;
 export interface Known {
   /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
   readonly fresh?: boolean;
+  /** Nobody has said yet what became of it, so what is there under its name was another's. */
+  readonly first?: boolean;
   /** The interface is overdue: look for it under names that are not its own. */
   readonly overdue?: boolean;
 }
 
+type AttachIo = Pick<VifIo, 'kernel' | 'attaching'>;
+
 /** Undefined while netback has not made the interface. Rejects with AttachError or NetlinkError. */
-export async function attach(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
+export async function attach(want: Attachment, io: AttachIo, known: Known): Promise<Attached | undefined> {
+  const early = known.first ? await guardEarly(want, io) : [];
+  const work = () => attachInTurn(want, io.kernel, known);
+  const attached = await (want.mode === 'openvswitch' ? work() : io.attaching.run(work)); // it may take its time
+  return attached && { ...attached, steps: [...early, ...attached.steps] };
+}
+
+/**
+ * For a vif of which nobody has said anything yet, before its turn comes: nft takes as long for one as for all that come together. What
+ * stands in the way is the plan's to say.
+ */
+async function guardEarly(want: Attachment, { kernel, attaching }: AttachIo): Promise<readonly Step[]> {
+  const steps = guardSteps(want);
+  if (steps.length === 0) return [];
+  const holder = await kernel.getLink(want.ifname);
+  if (holder !== undefined && !isOwnLink(want, holder)) return [];
+  await attaching.gather();
+  return applySteps(steps, kernel).then(
+    ({ done }) => done,
+    () => [],
+  );
+}
+
+async function attachInTurn(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
   try {
     return await attachOnce(want, kernel, known);
   } catch (error) {
@@ -48,17 +77,16 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
   const [link, found] = await Promise.all([findLink(want, kernel, known.overdue), findPlace(want, kernel)]);
   if (link === undefined) return undefined;
   await checkName(want, link, kernel);
+  await leaveOpenVSwitch(want, link, kernel);
   const [guard, addresses, features, place] = await Promise.all([
-    known.fresh && want.guard !== undefined
-      ? undefined // it is set in any case: what was read long ago may be gone
-      : kernel.getGuard(
-          guardedName(want, link),
-          want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
-          guardTable(want),
-        ),
+    kernel.getGuard(
+      guardedName(want, link),
+      known.first || want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
+      guardTable(want),
+    ),
     kernel.listAddresses(link.ifindex),
     asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
-    observePlace(want, found, link, kernel, known.fresh),
+    observePlace(want, found, link, kernel, known),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
@@ -76,6 +104,12 @@ async function checkName(want: Attachment, link: Link, kernel: KernelNetwork): P
   const holder = await kernel.getLink(want.ifname);
   if (holder !== undefined && holder.ifindex !== link.ifindex)
     throw new NetlinkError('EEXIST', `set ifname=${want.ifname} of`, link.ifname, 17);
+}
+
+/** Its switch would not give it away. */
+async function leaveOpenVSwitch(want: Attachment, link: Link, { openVSwitch }: KernelNetwork): Promise<void> {
+  if (want.mode === 'openvswitch' || want.mode === 'script' || link.master === 0 || link.port !== undefined) return;
+  if ((await openVSwitch.ownPorts()).includes(link.ifname)) await openVSwitch.removePort(link.ifname);
 }
 
 function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'> {

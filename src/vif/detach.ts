@@ -16,8 +16,3 @@ export async function detach(want: Attachment, kernel: KernelNetwork): Promise<v
     if (!hasCode(error, 'ENODEV')) throw error;
   }
 }
-
-/** A vif that is to be connected in another way than before. Rejects as what holds it. */
-export async function leaveOld(before: Attachment | undefined, want: Attachment, kernel: KernelNetwork): Promise<void> {
-  if (before?.mode === 'openvswitch' && want.mode !== before.mode) await kernel.openVSwitch.removePort(before.ifname);
-}

@@ -2,8 +2,8 @@
 import { featureChange } from '../network/ethtool.js';
 import type { TableName } from '../network/guard-table.js';
 import { ADDR_GEN_MODE_NONE, type Link, type LinkChange } from '../network/rtnetlink.js';
-import type { InterfaceWanted } from './attachment.js';
-import type { Observed, Step } from './plan.js';
+import { type Attachment, guardTable, type InterfaceWanted, isRouted, type RoutedAttachment } from './attachment.js';
+import type { GuardStep, Observed, Step } from './plan.js';
 
 export type SeenInterface = Omit<Observed, 'place'>;
 
@@ -15,13 +15,36 @@ export function startSteps(
   table: TableName,
 ): Step[] {
   const steps: Step[] = [];
-  if (want.guard?.chain !== guard)
-    steps.push({ do: 'set-guard', table, ifname: want.ifname, guard: want.guard, required: want.guardRequired });
+  if (want.guard?.chain !== guard) steps.push(guardStep(want, table));
   if (takeDown) steps.push({ do: 'set-link', link, change: { up: false } });
   // The alias tells whose interface a custom name is; see isOwnLink.
   if (link.ifname !== want.ifname)
     steps.push({ do: 'set-link', link, change: { ifname: want.ifname, alias: want.kernelName } });
   return steps;
+}
+
+const guardStep = (want: InterfaceWanted, table: TableName): GuardStep => ({
+  do: 'set-guard',
+  table,
+  ifname: want.ifname,
+  guard: want.guard,
+  required: want.guardRequired,
+});
+
+export const masqueradeStep = ({ ifname, masquerade: guard }: RoutedAttachment): GuardStep => ({
+  do: 'set-guard',
+  table: 'nat',
+  ifname,
+  guard,
+  required: true,
+});
+
+/** All that holds its guest from the first moment on. What a script calls the interface is not known before. */
+export function guardSteps(want: Attachment): GuardStep[] {
+  return [
+    ...(want.guard === undefined || want.mode === 'script' ? [] : [guardStep(want, guardTable(want))]),
+    ...(isRouted(want) && want.masquerade !== undefined ? [masqueradeStep(want)] : []),
+  ];
 }
 
 /** netback refuses a new address, and kernels before 6.2 a new name, while the link is up. */

@@ -8,12 +8,36 @@ import { type Family, formatPrefix, hostPrefix, type Prefix } from '../network/p
 import { RTPROT_VIFD, type SeenProxy, type SeenRoute } from '../network/routes.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
 import { familiesOf, isOwnProxy, isOwnRule, isRoutedRule } from './routed.js';
+import { isVifLink } from './seen.js';
 
-/** `wanted` is asked anew before each step. Rejects with NetlinkError or AttachError. */
-export async function dropLeftovers(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => dropChains(table, wanted, kernel)));
-  for (const family of ['ipv4', 'ipv6'] as const) await dropRouting(family, wanted, kernel);
-  await dropPorts(wanted, kernel);
+/** What a vif shall have; until that is in force, it may have something else that its guest lives on. */
+export type Wanted = Attachment & { readonly inForce: boolean };
+
+/** `wanted` is asked anew before each step. One that cannot go keeps none of the others. Resolves with what failed. */
+export async function dropLeftovers(wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<Error[]> {
+  const faults: Error[] = [];
+  const each = (work: Promise<void>) => work.catch((error) => void faults.push(error));
+  await Promise.all((['bridge', 'inet', 'nat'] as const).map((table) => each(dropChains(table, wanted, kernel))));
+  for (const family of ['ipv4', 'ipv6'] as const) await each(dropRouting(family, wanted, kernel));
+  await each(dropPorts(wanted, kernel));
+  return faults;
+}
+
+const named = (ifname: string | undefined, wanted: () => readonly Wanted[]): Wanted[] =>
+  wanted().filter((want) => want.ifname === ifname);
+
+/** Nobody's: neither what a vif shall have nor what it may live on until then. */
+async function isNobodys(
+  ifname: string,
+  has: (want: Wanted) => boolean,
+  wanted: () => readonly Wanted[],
+  kernel: KernelNetwork,
+): Promise<boolean> {
+  const isFree = () => named(ifname, wanted).every((want) => want.inForce && !has(want));
+  if (!isFree()) return false;
+  if (named(ifname, wanted).length > 0) return true;
+  const link = await kernel.getLink(ifname);
+  return (link === undefined || !isVifLink(link)) && isFree();
 }
 
 /** What a vif that leaves has beside its interface. Rejects with NetlinkError or AttachError. */
@@ -31,21 +55,17 @@ export async function dropOwn(want: Attachment, kernel: KernelNetwork): Promise<
 export const dropProxy = (proxy: SeenProxy, kernel: KernelNetwork): Promise<void> =>
   kernel.deleteProxy({ ...proxy, ifname: `interface ${proxy.ifindex}` }, proxy.address);
 
-async function dropChains(table: TableName, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  const isStale = async (ifname: string): Promise<boolean> => {
-    const want = wanted().find((one) => one.ifname === ifname);
-    return want === undefined ? (await kernel.getLink(ifname)) === undefined : !standsIn(want, table);
-  };
+async function dropChains(table: TableName, wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {
+  const has = (want: Wanted) => standsIn(want, table);
   for (const ifname of await kernel.listGuarded(table))
-    if ((await isStale(ifname)) && !wanted().some((want) => want.ifname === ifname && standsIn(want, table)))
-      await kernel.setGuard(ifname, undefined, table);
+    if (await isNobodys(ifname, has, wanted, kernel)) await kernel.setGuard(ifname, undefined, table);
 }
 
 const standsIn = (want: Attachment, table: TableName): boolean =>
   table === 'nat' ? want.mode === 'nat' : guardTable(want) === table;
 
 /** One question at a time: vifs have the first word. Routes go with their interface; rules and answers for a guest do not, and are known by its route. */
-async function dropRouting(family: Family, wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
+async function dropRouting(family: Family, wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {
   const own = await dropRoutes(
     (await kernel.listRoutes(family)).filter(({ protocol }) => protocol === RTPROT_VIFD),
     wanted,
@@ -60,18 +80,18 @@ async function dropRouting(family: Family, wanted: () => readonly Attachment[], 
     if (proxy.protocol === RTPROT_VIFD && !isInUse(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
 }
 
-/** Those of a vif that was routed and is a port of a bridge now; resolves with the others. */
+/** Those of a vif that was routed and is connected otherwise now; resolves with the others. */
 async function dropRoutes(
   routes: readonly SeenRoute[],
-  wanted: () => readonly Attachment[],
+  wanted: () => readonly Wanted[],
   kernel: KernelNetwork,
 ): Promise<SeenRoute[]> {
   const links = routes.length === 0 ? [] : await kernel.listLinks();
   const kept: SeenRoute[] = [];
   for (const route of routes) {
     const link = links.find(({ ifindex }) => ifindex === route.ifindex);
-    const isPort = wanted().some(({ mode, ifname }) => mode === 'bridge' && ifname === link?.ifname);
-    if (link !== undefined && isPort) await kernel.deleteRoute(link, route);
+    const isOther = named(link?.ifname, wanted).some((want) => want.inForce && !isRouted(want));
+    if (link !== undefined && isOther) await kernel.deleteRoute(link, route);
     else kept.push(route);
   }
   return kept;
@@ -79,13 +99,9 @@ async function dropRoutes(
 
 const isSame = (a: Prefix, b: Prefix): boolean => formatPrefix(a) === formatPrefix(b);
 
-/** Of Open vSwitch, whose database keeps them. Those of an interface that is there stay, unless its vif is connected otherwise. */
-async function dropPorts(wanted: () => readonly Attachment[], kernel: KernelNetwork): Promise<void> {
-  const { openVSwitch } = kernel;
-  const modeOf = (ifname: string) => wanted().find((want) => want.ifname === ifname)?.mode;
-  const isStale = (ifname: string) => modeOf(ifname) !== 'openvswitch';
-  for (const ifname of (await openVSwitch.ownPorts()).filter(isStale)) {
-    const isThere = modeOf(ifname) === undefined && (await kernel.getLink(ifname)) !== undefined;
-    if (!isThere && isStale(ifname)) await openVSwitch.removePort(ifname);
-  }
+/** Of Open vSwitch, whose database keeps them. */
+async function dropPorts(wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {
+  const has = ({ mode }: Wanted) => mode === 'openvswitch';
+  for (const ifname of await kernel.openVSwitch.ownPorts())
+    if (await isNobodys(ifname, has, wanted, kernel)) await kernel.openVSwitch.removePort(ifname);
 }

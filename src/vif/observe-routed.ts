@@ -27,14 +27,17 @@ export async function observeRoute(
   want: RoutedAttachment,
   found: FoundRoute,
   kernel: KernelNetwork,
+  /** The rules have been set just now. */
+  first: boolean,
 ): Promise<RoutedPlace> {
+  const maxAgeMs = first ? Number.POSITIVE_INFINITY : NAT_MAX_AGE_MS;
   const families = familiesOf(want);
   const all = async <T>(list: (family: Family) => Promise<T[]>) => (await Promise.all(families.map(list))).flat();
   const [routes, rules, proxies, masquerade, forwards] = await Promise.all([
     all((family) => kernel.listRoutes(family)),
     all((family) => kernel.listRules(family)),
     all((family) => kernel.listProxies(family)),
-    want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, NAT_MAX_AGE_MS, 'nat'),
+    want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, maxAgeMs, 'nat'),
     readForwarding(),
   ]);
   return { ...found, routes, rules, proxies, masquerade, forwards };

@@ -4,6 +4,7 @@ import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { OvsState } from '../network/ovs-port.js';
 import type { Link } from '../network/rtnetlink.js';
+import type { Known } from './attach.js';
 import { type Attachment, type BridgeAttachment, type InterfaceWanted, isRouted } from './attachment.js';
 import type { Ifname } from './backend.js';
 import { type FoundRoute, findRoute, observeRoute } from './observe-routed.js';
@@ -62,10 +63,10 @@ export async function observePlace(
   found: Found,
   link: Link,
   kernel: KernelNetwork,
-  fresh = false,
+  { first = false }: Pick<Known, 'first'> = {},
 ): Promise<Place> {
-  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh };
-  if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel);
+  if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh: first };
+  if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel, first);
   if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
   const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };

@@ -54,14 +54,16 @@ export interface OpenvswitchPlace {
   readonly fresh: boolean;
 }
 
+export interface GuardStep {
+  readonly do: 'set-guard';
+  readonly table: TableName;
+  readonly ifname: string;
+  readonly guard: Guard | undefined;
+  readonly required: boolean;
+}
+
 export type Step =
-  | {
-      readonly do: 'set-guard';
-      readonly table: TableName;
-      readonly ifname: string;
-      readonly guard: Guard | undefined;
-      readonly required: boolean;
-    }
+  | GuardStep
   | { readonly do: 'set-link'; readonly link: Link; readonly change: LinkChange }
   | { readonly do: 'set-port'; readonly link: Link; readonly port: PortSettings }
   /** These and no others. */

@@ -34,6 +34,7 @@ export class Reconciler {
   private readonly ignored = new Set<string>();
   private readonly waiting = new Set<Waiting>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
+  private readonly leftovers = new KeyedLoop<'all'>(() => this.dropLeftovers());
   constructor(private readonly io: VifIo) {}
 
   /**
@@ -46,7 +47,7 @@ export class Reconciler {
     const lanes = new Lanes(atOnce);
     const all = new Set([...listed, ...this.vifs.keys()]);
     await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
-    await this.dropLeftovers();
+    this.dropLeftoversSoon();
   }
 
   /**
@@ -101,6 +102,11 @@ export class Reconciler {
     for (const text of this.vifs.keys()) this.kick(text);
   }
 
+  /** They hold up nobody: nft and ovs-vsctl may take their time. */
+  private dropLeftoversSoon(): void {
+    if (this.io.knowsAllVifs) void this.leftovers.kick('all');
+  }
+
   list(): readonly Vif[] {
     return [...this.vifs.values()];
   }
@@ -116,7 +122,7 @@ export class Reconciler {
   async stop(): Promise<void> {
     for (const { reject } of this.waiting) reject(new VifdError('ECANCELED', 'nobody looks at vifs any more'));
     this.waiting.clear();
-    await this.loop.stop();
+    await Promise.all([this.loop.stop(), this.leftovers.stop()]);
     for (const vif of this.vifs.values()) vif.script.stop();
   }
 
@@ -129,20 +135,18 @@ export class Reconciler {
     const vif = this.vifs.get(text) ?? this.newVif(parseKeyText(text));
     this.vifs.set(text, vif);
     const next = await vif.look();
-    if (next === 'forget') await this.forget(text, vif);
+    if (next === 'forget') this.forget(text, vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
     const current = this.vifs.get(text);
     if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
     return vif.settleMs;
   }
 
-  private async dropLeftovers(): Promise<void> {
-    const { kernel, log, knowsAllVifs } = this.io;
-    if (!knowsAllVifs) return;
+  private async dropLeftovers(): Promise<number> {
     const wanted = () => [...this.vifs.values()].flatMap(({ wanted }) => wanted ?? []);
-    await dropLeftovers(wanted, kernel).catch((error: Error) =>
-      log.warn(`what was made for a vif that is gone stays for now: ${error.message}`),
-    );
+    for (const { message } of await dropLeftovers(wanted, this.io.kernel))
+      this.io.log.warn(`what was made for a vif that is gone stays for now: ${message}`);
+    return 0;
   }
 
   private tell(text: KeyText, vif: Vif | undefined): void {
@@ -166,10 +170,10 @@ export class Reconciler {
     return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0));
   }
 
-  private async forget(text: KeyText, vif: Vif): Promise<void> {
+  private forget(text: KeyText, vif: Vif): void {
     if (this.vifs.get(text) === vif) this.vifs.delete(text);
     if (this.count(vif.key.domid) === 0) this.changedAt.delete(vif.key.domid);
-    await this.dropLeftovers();
+    this.dropLeftoversSoon();
   }
 
   /** How many vifs of this guest are such. */

@@ -26,7 +26,15 @@ import {
 import { type Link, type LinkAddress, type LinkChange, prefixOf } from '../network/rtnetlink.js';
 import type { InterfaceWanted, RoutedAttachment } from './attachment.js';
 import type { Ifname, VifBackend } from './backend.js';
-import { featureSteps, linkChange, mtuSteps, needsDown, type SeenInterface, startSteps } from './interface-steps.js';
+import {
+  featureSteps,
+  linkChange,
+  masqueradeStep,
+  mtuSteps,
+  needsDown,
+  type SeenInterface,
+  startSteps,
+} from './interface-steps.js';
 import { masqueradeOf, natAddress, natGateway, parseNatNetwork } from './nat.js';
 import type { Step } from './plan.js';
 
@@ -181,14 +189,6 @@ export function planRouted(want: RoutedAttachment, seen: SeenInterface, place: R
   const settled = link.up && !takeDown;
   return [...steps, ...addressSteps(link, seen.addresses, place, settled), ...routeSteps(want, link, place, settled)];
 }
-
-const masqueradeStep = ({ ifname, masquerade: guard }: RoutedAttachment): Step => ({
-  do: 'set-guard',
-  table: 'nat',
-  ifname,
-  guard,
-  required: true,
-});
 
 function ipv4Change(want: RoutedAttachment, { ipv4 }: Link): LinkChange {
   const conf = { forwarding: true, proxyArp: true, rpFilter: rpFilter(want) };

@@ -1,10 +1,10 @@
 /** What a vif works with, and what it says of itself. */
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.js';
-import type { Lanes } from '../lanes.js';
 import type { Programs } from '../network/hotplug-script.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { XenstoreClient } from '../xenstore/client.js';
+import type { AttachQueue } from './attach-queue.js';
 import type { Ifname } from './backend.js';
 import type { Hooks } from './hooks.js';
 import type { VifCounts } from './vif-log.js';
@@ -17,7 +17,7 @@ export interface VifIo {
   /** In dom0, whose writes xenstore never refuses. */
   readonly privileged: boolean;
   /** How many vifs may talk to the kernel at once. */
-  readonly attaching: Lanes;
+  readonly attaching: AttachQueue;
   /** Runs the admin's scripts. */
   readonly programs: Programs;
   /** Absent: nobody is told what has become of a vif. */

@@ -22,11 +22,11 @@ import {
   XenbusState,
 } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
-import { leaveOld } from './detach.js';
 import { explainFailure } from './failure.js';
 import { readFrontendNode, writeFrontendMtu } from './frontend.js';
 import { factsOf, type HookFacts } from './hooks.js';
 import { writeConnected, writeError } from './hotplug-status.js';
+import type { Wanted } from './leftovers.js';
 import { blameNetback, checkKernelError, closeKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
 import { Patience } from './patience.js';
@@ -56,10 +56,13 @@ export class Vif {
   /** Whether the directory has been read once. Events of its making may come until then. */
   hasRead = false;
   private retired = false;
+  /** To be called when it is known what the vif needs. */
+  private expected = () => {};
   /** Counts the calls of dropBackend(): what was read before one must not be kept. */
   private drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
+  private inForce: Attachment | undefined;
   /** Bytes; what the guest has been told by vifd. */
   private toldMtu: number | undefined;
   /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
@@ -120,16 +123,19 @@ export class Vif {
   }
 
   /** Undefined while its nodes have not been read, or cannot be accepted. */
-  get wanted(): Attachment | undefined {
-    return this.want;
+  get wanted(): Wanted | undefined {
+    return this.want && { ...this.want, inForce: this.want === this.inForce };
   }
 
   /** Does whatever there is to do now. Never rejects. */
   async look(): Promise<Next> {
+    this.expected = this.io.attaching.expect();
     try {
       return await this.reconcile();
     } catch (error) {
       return this.fail(error);
+    } finally {
+      this.expected();
     }
   }
 
@@ -176,17 +182,20 @@ export class Vif {
     const { mode, mtu } = want;
     const same = mode === this.want?.mode && mtu === this.want.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
-    await leaveOld(this.want, want, this.io.kernel);
     this.want = want;
     this.log.ifname = want.ifname;
     const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
-    const known = { fresh, overdue: this.isOverdue() };
-    const work = () => attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io.kernel, known);
-    const attached = await (want.mode === 'openvswitch' ? work() : this.io.attaching.run(work)); // it may take its time
+    this.expected();
+    const known = { fresh, first: live.hotplugStatus === undefined, overdue: this.isOverdue() };
+    const attached = await attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io, known);
     if (attached === undefined) return this.wait(live, state);
+    this.inForce = want;
     this.settledMtu = attached.mtu;
     this.place = { ifname: want.ifname, bridge: attached.bridge ?? '-', ip: backend.ip };
-    if (!this.script.isOnline(want, fresh)) return this.rest('waiting');
+    if (!this.script.isOnline(want, fresh)) {
+      if (this.phase !== 'failed') this.enter('waiting');
+      return 'rest'; // its end wakes the vif
+    }
     await this.tellGuestMtu(attached.mtu);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
@@ -197,12 +206,6 @@ export class Vif {
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
     if (state === XenbusState.Connected)
       await closeKernelError(this.io.store, this.key, (sentence) => this.log.warn(sentence));
-    return 'rest';
-  }
-
-  /** Something wakes it. */
-  private rest(phase: Phase): Next {
-    if (this.phase !== 'failed') this.enter(phase);
     return 'rest';
   }
 

@@ -4,9 +4,8 @@
  */
 import { pino } from 'pino';
 import { afterEach, vi } from 'vitest';
-import { DEFAULTS } from '../../src/config/schema.js';
+import { type Config, DEFAULTS } from '../../src/config/schema.js';
 import { AttachError, NetlinkError } from '../../src/errors.js';
-import { Lanes } from '../../src/lanes.js';
 import type { PortSettings } from '../../src/network/bridge-port.js';
 import { NO_VLANS, type PortVlans } from '../../src/network/bridge-vlan.js';
 import { type Features, NO_FEATURES } from '../../src/network/ethtool.js';
@@ -17,6 +16,7 @@ import type { OvsSwitch } from '../../src/network/openvswitch.js';
 import type { Link, LinkChange } from '../../src/network/rtnetlink.js';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import type { LinkFactory } from '../../src/simulator/links.js';
+import { AttachQueue } from '../../src/vif/attach-queue.js';
 import { Reconciler } from '../../src/vif/reconciler.js';
 import { XenstoreClient } from '../../src/xenstore/client.js';
 import { openSocket, type Transport } from '../../src/xenstore/transport.js';
@@ -173,11 +173,13 @@ export class MemoryHost {
   /** Events are lost as long as this is set. */
   deaf = false;
   readonly log: { level: string; msg: string }[] = [];
+  /** May be changed while it runs. */
+  config: Config = DEFAULTS;
   private laterMs = 0;
 
   /** With the bridge br0. */
   async start(): Promise<void> {
-    Object.assign(this, { beforeMessage: () => {}, deaf: false, laterMs: 0 });
+    Object.assign(this, { beforeMessage: () => {}, deaf: false, laterMs: 0, config: DEFAULTS });
     this.log.length = 0;
     this.kernel = new MemoryKernel();
     this.kernel.addBridge('br0');
@@ -197,15 +199,18 @@ export class MemoryHost {
       { level: 'debug', base: null, formatters: { level: (level) => ({ level }) } },
       { write: (line: string) => void this.log.push(JSON.parse(line)) },
     );
+    const config = () => this.config;
     this.reconciler = new Reconciler({
       store: this.store,
       kernel: this.kernel,
-      config: DEFAULTS,
+      get config() {
+        return config();
+      },
       log,
       privileged: false,
       knowsAllVifs: true,
       programs: new Programs(),
-      attaching: new Lanes(4),
+      attaching: new AttachQueue(4),
     });
     const { reconciler } = this;
     this.kernel.onChange = (ifname) => this.deaf || reconciler.onLinkEvent(ifname);

@@ -5,9 +5,9 @@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { DEFAULTS } from '../../src/config/schema.js';
-import { Lanes } from '../../src/lanes.js';
 import type { Entry, LinkEntry, StoreEntry } from '../../src/monitor/entry.js';
 import { Programs } from '../../src/network/hotplug-script.js';
+import { AttachQueue } from '../../src/vif/attach-queue.js';
 import { Reconciler } from '../../src/vif/reconciler.js';
 import type { XenstoreClient } from '../../src/xenstore/client.js';
 import { parseBackendPath } from '../../src/xenstore/paths.js';
@@ -31,7 +31,7 @@ export class ReplayedHost {
       config: DEFAULTS,
       privileged: false,
       knowsAllVifs: true,
-      attaching: new Lanes(4),
+      attaching: new AttachQueue(4),
       programs: new Programs(),
     };
     const kernel = new MemoryKernel();

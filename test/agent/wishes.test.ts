@@ -1,4 +1,4 @@
-/** A wish that cannot be had harms nobody who has what is wished for. */
+/** A wish that cannot be had harms nobody: not the vif as it is connected, and not whoever has what it wishes for. */
 import { expect, test } from 'vitest';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
@@ -24,4 +24,45 @@ test('a vif is given no guard under a name that another interface has', async ()
     'the kernel refused to set ifname=eth0 of vif5.0: EEXIST (the name is taken)',
   );
   expect(guarded).toEqual([]);
+});
+
+test('the guard under the name of an interface that is no vif goes with its vif', async () => {
+  await memory.start();
+  const { kernel } = memory;
+  await kernel.setGuard('eth0', { chain: 'guard_0', rules: [] });
+  kernel.addBridge('eth0');
+  await memory.reconciler.scan();
+  await eventually(() => kernel.guards.size === 0);
+});
+
+test('a mode that cannot be had takes nothing of what a running vif has', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  await host.createGuest(5, [GUARDED]);
+  await memory.connected();
+  const before = new Map(kernel.guards);
+  expect([...before.keys()]).toEqual(['vif5.0']);
+  memory.config = { vif: { mode: 'routed', gatewaydev: 'nosuch' }, rules: [] };
+  await memory.reconciler.scan();
+  await refused();
+  expect(await memory.node('hotplug-error')).toContain('the guest has no gateway');
+  await memory.reconciler.scan();
+  expect(kernel.guards).toEqual(before);
+  expect(kernel.find('vif5.0')).toMatchObject({ up: true, master: kernel.find('br0')?.ifindex });
+});
+
+test('a bridge that is not there takes no routes of a running vif', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  memory.config = { vif: { mode: 'routed', gateway: '10.0.0.1' }, rules: [] };
+  await host.createGuest(5, [GUARDED]);
+  await memory.connected();
+  await eventually(() => kernel.routes.length === 1);
+  const guards = new Map(kernel.guards);
+  memory.config = { vif: {}, rules: [{ name: 'typo', bridge: 'brx' }] };
+  await memory.reconciler.scan();
+  await refused();
+  await memory.reconciler.scan();
+  expect(kernel.routes).toHaveLength(1);
+  expect(kernel.guards).toEqual(guards);
 });

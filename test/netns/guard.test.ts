@@ -210,6 +210,16 @@ describe('the table', () => {
     },
   );
 
+  test.each(['flush table bridge vifd', 'flush chain bridge vifd from_vifs'])(
+    '%s unseen: the next guard is in force',
+    async (command) => {
+      await kernel.setGuard('vif7.0', guardOf(policy({ allowDhcp: true })));
+      expect(nft(command).failed).toBe(false);
+      await kernel.setGuard('vif1.0', guardOf(policy()));
+      expect(await passes(ethernet(OTHER, 0x88b5, 'ab'))).toBe(false);
+    },
+  );
+
   test('what another program put into the map does no harm', async () => {
     await kernel.setGuard('vif1.0', guardOf(policy()));
     expect(nft('add element bridge vifd guards { "vif7.0" : drop }').failed).toBe(false);

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { featureChange, fixedOffloads, type Offloads } from '../../src/network/ethtool.js';
 import { Kernel } from '../../src/network/kernel.js';
 import { attach } from '../../src/vif/attach.js';
+import { AttachQueue } from '../../src/vif/attach-queue.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
 import { backend } from '../unit/vif-seen.js';
 import { addVif, clearLinks, ip, showAddresses, showLink } from './namespace.js';
@@ -215,7 +216,11 @@ describe('features', () => {
     ip('tuntap', 'add', 'vif5.0', 'mode', 'tap');
     expect(shown('vif5.0', 'rx-checksumming')).toBe('off [fixed]');
     const config = { vif: { rxChecksum: 'on', gro: 'off' }, rules: [] } as const;
-    const attached = await attach(resolveAttachment(backend({}), config), kernel, { fresh: true });
+    const attached = await attach(
+      resolveAttachment(backend({}), config),
+      { kernel, attaching: new AttachQueue(1) },
+      { fresh: true },
+    );
     expect(attached?.warnings).toContain('its driver does not let rx_checksum be on; it stays as it is');
     expect(shown('vif5.0', 'generic-receive-offload')).toBe('off');
   });

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { DEFAULTS } from '../../src/config/schema.js';
 import { Kernel } from '../../src/network/kernel.js';
 import { attach } from '../../src/vif/attach.js';
+import { AttachQueue } from '../../src/vif/attach-queue.js';
 import { describeStep } from '../../src/vif/plan.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
 import { eventually } from '../agent/agent-process.js';
@@ -28,7 +29,11 @@ const wanted = (n: number, nodes: Record<string, string>, config = DEFAULTS) => 
 });
 async function connect(n: number, nodes: Record<string, string>, fresh = true, config = DEFAULTS): Promise<string[]> {
   await new Promise((resolve) => setTimeout(resolve, 150)); // what was read before is forgotten
-  const attached = await attach(wanted(n, nodes, config), kernel, { fresh });
+  const attached = await attach(
+    wanted(n, nodes, config),
+    { kernel, attaching: new AttachQueue(1) },
+    { fresh, first: fresh },
+  );
   return (attached?.steps ?? []).map(describeStep);
 }
 const get = (table: string, record: string, column: string) => vsctl('get', table, record, column);
@@ -174,7 +179,7 @@ describe.skipIf(noOvs !== undefined)(noOvs ?? 'Open vSwitch', () => {
     vsctl('add-port', 'ovs0', 'vif5.1');
     await connect(0, { bridge: 'ovs0' });
     expect(await kernel.openVSwitch.ownPorts()).toEqual(['vif5.0']);
-    await kernel.openVSwitch.removePort('vif5.0');
+    for (const ifname of ['vif5.0', 'vif5.1']) await kernel.openVSwitch.removePort(ifname);
     expect(vsctl('list-ports', 'ovs0')).toBe('vif5.1');
   });
 
