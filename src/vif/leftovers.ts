@@ -57,8 +57,10 @@ export const dropProxy = (proxy: SeenProxy, kernel: KernelNetwork): Promise<void
 
 async function dropChains(table: TableName, wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {
   const has = (want: Wanted) => standsIn(want, table);
-  for (const ifname of await kernel.listGuarded(table))
+  const drop = async (ifname: string) => {
     if (await isNobodys(ifname, has, wanted, kernel)) await kernel.setGuard(ifname, undefined, table);
+  };
+  await Promise.all((await kernel.listGuarded(table)).map(drop)); // in one transaction
 }
 
 const standsIn = (want: Attachment, table: TableName): boolean =>

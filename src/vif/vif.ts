@@ -186,7 +186,7 @@ export class Vif {
     this.log.ifname = want.ifname;
     const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
     this.expected();
-    const known = { fresh, first: live.hotplugStatus === undefined, overdue: this.isOverdue() };
+    const known = { fresh, first: !live.hotplugStatus, overdue: this.isOverdue() };
     const attached = await attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io, known);
     if (attached === undefined) return this.wait(live, state);
     this.inForce = want;

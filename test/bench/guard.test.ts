@@ -2,8 +2,10 @@
  * What a guard costs: a vifd that guards every vif beside one that guards none, in the same run, in turns. And how many
  * times nft runs for a burst.
  */
-import { execaSync } from 'execa';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa, execaSync } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually } from '../agent/agent-process.js';
 import { Observer } from './measure.js';
 import { align, median, quantile } from './report.js';
 import { type Agent, Stage } from './stage.js';
@@ -47,5 +49,26 @@ describe.skipIf(missing)(`guard${missing ? ' (skipped: not installed: nft)' : ''
       expect(guarded / without).toBeLessThan(MOST_RATIO);
     }
     console.log(`\n${align(lines)}\n`);
+  });
+
+  test('a burst of 40 is one transaction of nft, or two', async () => {
+    const [, guarded] = agents as [Agent, Agent];
+    const monitor = execa('nsenter', [`--net=/proc/${guarded.pid}/ns/net`, 'nft', 'monitor'], { buffer: false });
+    const transactions: string[] = [];
+    monitor.catch(() => undefined); // it is ended
+    monitor.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      transactions.push(...(text.match(/new generation \d+/g) ?? []));
+    });
+    await sleep(500);
+    let during = 0;
+    await observer.round(guarded, 40, async (ended) => {
+      await eventually(ended, 60_000);
+      await sleep(200);
+      during = transactions.length;
+    });
+    monitor.kill('SIGTERM');
+    console.log(`transactions of nft for 40 vifs at once: ${during}`);
+    expect(during).toBeGreaterThan(0);
+    expect(during).toBeLessThanOrEqual(2);
   });
 });
