@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
 import { loadConfig } from '../config/load.js';
 import { type Config, DEFAULTS } from '../config/schema.js';
-import { hasCode, NodeError, printable, VifdError } from '../errors.js';
+import { AttachError, hasCode, NodeError, printable, VifdError } from '../errors.js';
 import { Programs } from '../network/hotplug-script.js';
 import { Kernel } from '../network/kernel.js';
 import { formatAnswer } from '../service/script-protocol.js';
@@ -97,7 +97,8 @@ class Script {
       await dropOwn(want, this.kernel);
       return { ifname: want.ifname, bridge: backend.bridge ?? this.options.bridge ?? '-', ip: backend.ip };
     } catch (error) {
-      if (error instanceof NodeError) return undefined;
+      if (error instanceof AttachError) stderrLog().warn(`${error.message}; ${error.hint}`);
+      if (error instanceof NodeError || error instanceof AttachError) return undefined;
       throw error;
     }
   }

@@ -8,7 +8,6 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { realpath, stat } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { AttachError, printable } from '../errors.js';
 
@@ -30,6 +29,7 @@ export interface Run {
 }
 
 const LINE_MAX = 200;
+const LINE_KEPT = 4096;
 /** Of one run; a script in an endless loop must not fill the log. */
 const LINES_MAX = 200;
 /** What its output may take to arrive after its end. */
@@ -101,7 +101,7 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
   let lastError = '';
   const hear = (stream: Readable | null, mark: (line: string) => void) => {
     if (stream === null) return;
-    createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
+    hearLines(stream, (line) => {
       if (line.trim() !== '') mark(line.trim());
       if (++lines <= LINES_MAX) onLine(printable(line, LINE_MAX));
       else if (lines === LINES_MAX + 1) onLine('(its further output is left out)');
@@ -132,6 +132,17 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
   const why = lastError === '' ? `exit status ${end.code ?? end.signal}` : printable(lastError, LINE_MAX).slice(1, -1);
   const refused = /permission denied|not permitted|read-only file system/i.test(lastError);
   throw new AttachError('ESCRIPTFAILED', `${name} failed: ${why}`, refused ? LIMITS : 'its output is in the log');
+}
+
+/** One that never ends costs no memory: what nobody will see of it is dropped. */
+function hearLines(stream: Readable, onLine: (line: string) => void): void {
+  let rest = '';
+  stream.setEncoding('utf8').on('data', (text: string) => {
+    const lines = `${rest}${text}`.split(/\r?\n/);
+    rest = (lines.pop() ?? '').slice(0, LINE_KEPT);
+    for (const line of lines) onLine(line);
+  });
+  stream.on('end', () => rest !== '' && onLine(rest));
 }
 
 const ended = ({ name }: Program): AttachError =>

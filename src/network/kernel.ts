@@ -15,6 +15,7 @@ import {
 } from './ethtool.js';
 import { type Guard, TABLES, type TableName } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
+import { Nft } from './nft.js';
 import { Nftables } from './nftables.js';
 import { OpenVSwitch, type OvsSwitch } from './openvswitch.js';
 import { type Family, formatPrefix, type Prefix } from './prefix.js';
@@ -111,10 +112,11 @@ export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
 export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
+  private readonly nft = new Nft();
   private readonly nftables: Readonly<Record<TableName, Nftables>> = {
-    bridge: new Nftables(TABLES.bridge),
-    inet: new Nftables(TABLES.inet),
-    nat: new Nftables(TABLES.nat),
+    bridge: new Nftables(TABLES.bridge, this.nft),
+    inet: new Nftables(TABLES.inet, this.nft),
+    nat: new Nftables(TABLES.nat, this.nft),
   };
   readonly openVSwitch: OvsSwitch = new OpenVSwitch();
   private ethtoolFamily: Promise<number> | undefined;
@@ -133,6 +135,7 @@ export class Kernel implements KernelNetwork {
   close(): void {
     this.route.close();
     this.generic.close();
+    this.nft.close();
   }
 
   async getLink(ifname: string): Promise<Link | undefined> {

@@ -6,11 +6,10 @@
  * - Each run of nft is one transaction: a guard is whole, or it is not there. Rules of others are never touched.
  * - Changes that come while nft runs wait and share the next run; one that nft refuses does no harm to the others.
  */
-import { spawn } from 'node:child_process';
-import { AttachError, printable } from '../errors.js';
+import { AttachError, printable, type VifdError } from '../errors.js';
 import { type Guard, type GuardChange, headOf, linesFor, type TableForm } from './guard-table.js';
+import { NFT_MAX_MS, type Nft, type NftSays } from './nft.js';
 
-const NFT_MAX_MS = 5_000;
 const INSTALL = {
   guarded: 'install nftables, or set guard = "off"',
   masqueraded: 'install nftables, or route: mode = "routed"',
@@ -41,7 +40,10 @@ export class Nftables {
   private running = false;
   /** The last change of each name that is not done yet. */
   private readonly underWay = new Map<string, Promise<void>>();
-  constructor(private readonly form: TableForm) {}
+  constructor(
+    private readonly form: TableForm,
+    private readonly nft: Nft,
+  ) {}
 
   /** The chain that guards this interface, as it was at most `maxAgeMs` ago. Without nft there is none. */
   async chainOf(ifname: string, maxAgeMs: number): Promise<string | undefined> {
@@ -94,14 +96,14 @@ export class Nftables {
     if (lines.length === 0) return;
     const used = new Set(after.values());
     const unused = new Set([...chains.values()].filter((chain) => !used.has(chain)));
-    const { table, purpose } = this.form;
+    const { table } = this.form;
     const gone = [...unused].map((chain) => `delete chain ${table} ${chain}`);
     // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then), so that
     // is made anew only where it does not ask the map.
     const head = headOf(this.form);
     const look = `list chain ${table} ${this.form.asks}`;
-    const listed = await run(['-f', '-'], [...(asked ? [] : head), ...lines, ...gone, look], purpose);
-    if (!listed.includes(`vmap @${this.form.map}`)) await run(['-f', '-'], head, purpose); // flushed by another, unseen
+    const listed = await this.transaction([...(asked ? [] : head), ...lines, ...gone, look]);
+    if (!listed.includes(`vmap @${this.form.map}`)) await this.transaction(head); // flushed by another, unseen
     const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
     this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]), asked: true });
   }
@@ -109,9 +111,29 @@ export class Nftables {
   private read(maxAgeMs: number): Promise<State> {
     if (this.state === undefined || performance.now() - this.readAt > maxAgeMs) {
       this.readAt = performance.now();
-      this.state = list(this.form).catch(() => NOTHING); // no such table, or no nft
+      this.state = this.list().catch(() => NOTHING); // no such table, or no nft
     }
     return this.state;
+  }
+
+  private async list(): Promise<State> {
+    const { table, asks } = this.form;
+    return parseState(await this.outOf(this.nft.run('-j', 'list', 'table', ...table.split(' '))), asks);
+  }
+
+  private transaction(lines: readonly string[]): Promise<string> {
+    return this.outOf(this.nft.transaction(lines));
+  }
+
+  private async outOf(saying: Promise<NftSays>): Promise<string> {
+    const { purpose } = this.form;
+    const { code, out, err } = await saying.catch((cause: VifdError) => {
+      throw new AttachError('ENONFT', `the vif cannot be ${purpose}: ${cause.message}`, INSTALL[purpose], { cause });
+    });
+    if (code === 0) return out;
+    const why =
+      code === null ? `it did not end within ${NFT_MAX_MS / 1000} s` : printable(err.split('\n')[0] ?? '', 200);
+    throw new AttachError('ENFT', `the vif cannot be ${purpose}: nft refused the rules`, why);
   }
 }
 
@@ -121,10 +143,8 @@ interface Listed {
   readonly rule?: { readonly chain: string; readonly expr: readonly object[] };
 }
 
-async function list({ table, asks, purpose }: TableForm): Promise<State> {
-  const { nftables } = JSON.parse(await run(['-j', 'list', 'table', ...table.split(' ')], [], purpose)) as {
-    nftables: Listed[];
-  };
+function parseState(json: string, asks: string): State {
+  const { nftables } = JSON.parse(json) as { nftables: Listed[] };
   const elements = nftables.flatMap(({ map }) => map?.elem ?? []);
   const chains = new Map(
     elements.flatMap(([name, verdict]) => (verdict.jump?.target ? [[name, verdict.jump.target]] : [])),
@@ -134,36 +154,4 @@ async function list({ table, asks, purpose }: TableForm): Promise<State> {
   const full = new Set(rules.map(({ chain }) => chain));
   const inForce = asked ? [...chains].filter(([, chain]) => full.has(chain)).map(([name]) => name) : [];
   return { chains, inForce: new Set(inForce), asked };
-}
-
-/** Not by execa: loaded for the whole life of the agent it costs 5 MiB. */
-function run(args: readonly string[], lines: readonly string[], purpose: TableForm['purpose']): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('nft', args);
-    // Not spawn's own time limit, which outlives a program that could not be started.
-    const timer = setTimeout(() => child.kill('SIGKILL'), NFT_MAX_MS);
-    const said = { out: '', err: '' };
-    child.on('error', (cause: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      const what = `the vif cannot be ${purpose}: nft cannot be run (${cause.code})`;
-      reject(new AttachError('ENONFT', what, INSTALL[purpose], { cause }));
-    });
-    // Where it could not be started for want of descriptors there are no pipes.
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
-      said.out += text;
-    });
-    child.stderr?.setEncoding('utf8').on('data', (text) => {
-      said.err += text;
-    });
-    child.stdin?.on('error', () => undefined); // it ended before it read all; its exit code says why
-    child.stdin?.end(`${lines.join('\n')}\n`);
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      if (code === 0) return resolve(said.out);
-      const why = signal
-        ? `it did not end within ${NFT_MAX_MS / 1000} s`
-        : printable(said.err.split('\n')[0] ?? '', 200);
-      reject(new AttachError('ENFT', `the vif cannot be ${purpose}: nft refused the rules`, why));
-    });
-  });
 }

@@ -74,7 +74,10 @@ async function attachInTurn(want: Attachment, kernel: KernelNetwork, known: Know
 }
 
 async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
-  const [link, found] = await Promise.all([findLink(want, kernel, known.overdue), findPlace(want, kernel)]);
+  const [link, found] = await Promise.all([
+    findLink(want, kernel, known.overdue || undefined),
+    findPlace(want, kernel),
+  ]);
   if (link === undefined) return undefined;
   await checkName(want, link, kernel);
   await leaveOpenVSwitch(want, link, kernel);

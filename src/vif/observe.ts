@@ -5,7 +5,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { OvsState } from '../network/ovs-port.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { Known } from './attach.js';
-import { type Attachment, type BridgeAttachment, type InterfaceWanted, isRouted } from './attachment.js';
+import { type Attachment, type BridgeAttachment, isRouted } from './attachment.js';
 import type { Ifname } from './backend.js';
 import { type FoundRoute, findRoute, observeRoute } from './observe-routed.js';
 import { isOwnLink, type Place } from './plan.js';
@@ -14,12 +14,12 @@ import { formatVlans } from './vlan.js';
 
 /**
  * The vif's interface, under its own name or still under netback's; undefined while there is none. `everywhere` also finds
- * it where another program has renamed it.
+ * it where another program has renamed it, which a script may always do.
  */
 export async function findLink(
-  want: InterfaceWanted,
+  want: Attachment,
   kernel: KernelNetwork,
-  everywhere = false,
+  everywhere = want.mode === 'script',
 ): Promise<Link | undefined> {
   const names = new Set([want.kernelName, want.ifname]);
   for (const name of names) {

@@ -127,7 +127,11 @@ function planScript(want: ScriptAttachment, seen: SeenInterface): Step[] {
     ...startSteps({ ...want, ifname: link.ifname as Ifname }, seen, false, 'bridge'),
     ...featureSteps(want, seen),
   ];
-  if (link.txqlen !== want.txqlen) steps.push({ do: 'set-link', link, change: { txqlen: want.txqlen } });
+  const change: LinkChange = {
+    ...(link.txqlen !== want.txqlen && { txqlen: want.txqlen }),
+    ...(link.parentDev === '' && link.alias !== want.kernelName && { alias: want.kernelName }), // it may be renamed
+  };
+  if (Object.keys(change).length > 0) steps.push({ do: 'set-link', link, change });
   return steps;
 }
 

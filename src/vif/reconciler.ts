@@ -160,14 +160,14 @@ export class Reconciler {
   /** Nothing that was learnt of a directory holds for the one that takes its place. */
   private replace(vif: Vif): void {
     vif.retire();
-    this.vifs.set(keyText(vif.key), this.newVif(vif.key));
+    this.vifs.set(keyText(vif.key), this.newVif(vif.key, vif));
   }
 
-  private newVif(key: BackendKey): Vif {
+  private newVif(key: BackendKey, before?: Vif): Vif {
     const { domid } = key;
     const leaving = (vif: Vif) => vif.phase === 'leaving';
     const guest = () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) });
-    return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0));
+    return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0), before);
   }
 
   private forget(text: KeyText, vif: Vif): void {

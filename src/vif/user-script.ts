@@ -4,7 +4,7 @@
  *
  * INVARIANTS
  * - `online` once for each attach, but again, ever later, while it fails; `offline` once for each end.
- * - An `online` that still runs is killed before `offline` begins.
+ * - An `online` that still runs is killed before `offline` begins; an `offline` ends before the next `online` begins.
  */
 import { hasCode } from '../errors.js';
 import type { Programs, Run } from '../network/hotplug-script.js';
@@ -29,6 +29,8 @@ export class UserScript {
     private readonly log: VifLog,
     /** Has the vif looked at. */
     private readonly wake: () => void,
+    /** That of the vif whose place this one took; its end wakes this one. */
+    private before?: UserScript,
   ) {}
 
   /** Its word on the vif is still to come, or has not been passed on yet. */
@@ -43,6 +45,8 @@ export class UserScript {
   /** Whether the vif is online by it; starts it, and wakes the vif at its end. Throws AttachError when it has failed. */
   isOnline(want: Attachment, fresh: boolean): boolean {
     if (want.mode !== 'script' || !(fresh || this.isActive)) return true;
+    if (this.before?.isRunning) return false;
+    this.before = undefined;
     if (this.failed !== undefined && performance.now() < this.failed.until) throw this.failed.error;
     if (this.current === undefined) this.start('online', want.script);
     return this.current?.state === 'done';

@@ -74,16 +74,17 @@ export class Vif {
   /** What hooks were told of it, or would have been by the vifd before; undefined: it was never connected. */
   private facts: HookFacts | undefined;
 
-  /** `wake` has it looked at. */
+  /** `wake` has it looked at; `before` is the one whose place it takes. */
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
     guest: () => GuestActivity,
     wake: () => void,
+    before?: Vif,
   ) {
     this.departure = new Departure(guest);
     this.log = new VifLog(key, io.log, io.counts);
-    this.script = new UserScript(io.programs, this.log, wake);
+    this.script = new UserScript(io.programs, this.log, wake, before?.script);
   }
 
   /** Milliseconds that a kick may wait. */
@@ -110,7 +111,7 @@ export class Vif {
   /** The directory went, or was made anew, after this one had been read: another Vif takes over, this one writes no more. */
   retire(): void {
     this.retired = true;
-    this.script.stop();
+    this.script.isOffline(this.want); // its successor's `online` waits for it
     this.sayLeft();
   }
 
@@ -201,6 +202,7 @@ export class Vif {
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.patience.end();
     this.script.settle();
+    this.facts = factsOf(backend, want, attached.bridge);
     if (this.phase !== 'connected') this.enterConnected(backend, fresh, attached);
     else if (attached.steps.length > 0) this.log.repaired(attached, this.patience.repaired());
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
@@ -213,8 +215,7 @@ export class Vif {
     this.enter('connected');
     this.log.clear();
     this.log.connected(attached, !fresh);
-    this.facts = factsOf(backend, this.want, attached.bridge);
-    if (fresh) this.io.hooks?.tell('connected', this.facts);
+    if (fresh && this.facts) this.io.hooks?.tell('connected', this.facts);
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
   }

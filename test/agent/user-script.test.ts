@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa, execaSync } from 'execa';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
@@ -92,6 +93,31 @@ test('while online hangs the guest can leave, and the script is told', async () 
   await start('timeout = 40');
   await world.host.createGuest(5, [GUEST]);
   await eventually(() => calls().length === 1);
+  expect(await world.host.destroyGuest(5)).toMatchObject({ ok: true });
+  expect(calls().map((line) => line.split(' ')[0])).toEqual(['online', 'offline']);
+});
+
+test('a directory that dom0 removes by force is an end as well; made anew, it begins when that is over', async () => {
+  script(`${NOTE()}[ $1 = online ] || sleep 1\necho "$1 ended" >>${dir}/calls`);
+  await start();
+  const backend = `/local/domain/${NICDOM}/backend/vif/5/0`;
+  const before = () => calls().map((line) => line.split(' ').slice(0, 2).join(' '));
+  await world.host.createGuest(5, [GUEST]);
+  await world.connected(5);
+  await world.host.dom0.rm(backend);
+  await eventually(() => calls().length === 4, 5_000);
+  expect(before()).toEqual(['online type_if=vif', 'online ended', 'offline type_if=vif', 'offline ended']);
+});
+
+test('a script may give the interface another name', async () => {
+  script(`${NOTE()}[ $1 = offline ] || { ip link set $vif down; ip link set $vif name web0; ip link set web0 up; }`);
+  await start();
+  await world.host.createGuest(5, [GUEST]);
+  await world.connected(5);
+  await world.until(5, 0, 'state', '4');
+  await sleep(1500); // longer than its changes settle
+  expect(showLink('web0')?.txqlen).toBe(1000);
+  expect(world.agent.log.filter(({ msg }) => msg.startsWith('connected vif5.0'))).toHaveLength(1);
   expect(await world.host.destroyGuest(5)).toMatchObject({ ok: true });
   expect(calls().map((line) => line.split(' ')[0])).toEqual(['online', 'offline']);
 });

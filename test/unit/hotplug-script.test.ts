@@ -76,6 +76,19 @@ describe('a program', () => {
     ['kill -TERM $$', 'script vif-mine failed: exit status SIGTERM', 'its output is in the log'],
   ])('%s', async (text, error, hint) => expect(await run(sh(text))).toMatchObject({ error, hint }));
 
+  test('that never ends its line costs no memory', async () => {
+    const before = process.memoryUsage();
+    let most = 0;
+    const timer = setInterval(() => {
+      const { heapUsed, external } = process.memoryUsage();
+      most = Math.max(most, heapUsed + external - before.heapUsed - before.external);
+    }, 10);
+    const { lines } = await run(sh("head -c 200000000 /dev/zero | tr '\\0' x; echo; echo end"));
+    clearInterval(timer);
+    expect(lines.at(-1)).toBe('"end"');
+    expect(most).toBeLessThan(100e6);
+  });
+
   test('that hangs is killed with all that it has started', async () => {
     const one = sh(`sleep 60 & echo $! >${dir}/pid; wait`, { timeoutMs: 300 });
     expect(await run(one)).toMatchObject({

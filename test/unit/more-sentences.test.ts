@@ -9,6 +9,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { readRecord } from '../../src/monitor/record-file.js';
 import { Recorder } from '../../src/monitor/recorder.js';
 import { TABLES } from '../../src/network/guard-table.js';
+import { Nft } from '../../src/network/nft.js';
 import { Nftables } from '../../src/network/nftables.js';
 import { program } from '../../src/program.js';
 import { StatusSocket } from '../../src/service/status-socket.js';
@@ -117,7 +118,7 @@ describe('nftables', () => {
     vi.stubEnv('PATH', `${dir}:/usr/bin:/bin`);
     onTestFinished(() => void vi.unstubAllEnvs());
   }
-  const guard = () => new Nftables(TABLES.bridge).set('vif5.0', { chain: 'guard_1', rules: ['drop'] });
+  const guard = () => new Nftables(TABLES.bridge, new Nft()).set('vif5.0', { chain: 'guard_1', rules: ['drop'] });
 
   test('is not there', async () => {
     vi.stubEnv('PATH', scratch());
@@ -131,7 +132,9 @@ describe('nftables', () => {
   test('is not there for NAT, which is nothing without it', async () => {
     vi.stubEnv('PATH', scratch());
     onTestFinished(() => void vi.unstubAllEnvs());
-    await expect(new Nftables(TABLES.nat).set('vif5.0', { chain: 'masquerade_1', rules: [] })).rejects.toMatchObject({
+    await expect(
+      new Nftables(TABLES.nat, new Nft()).set('vif5.0', { chain: 'masquerade_1', rules: [] }),
+    ).rejects.toMatchObject({
       message: 'the vif cannot be masqueraded: nft cannot be run (ENOENT)',
       hint: 'install nftables, or route: mode = "routed"',
     });
