@@ -229,3 +229,46 @@ export function observeScenario(lab: () => Lab): void {
     expect((await log()).split('\n').filter((line) => line.includes('"level":"error"'))).toEqual([]);
   }, 300_000);
 }
+
+const SCRIPT = `#!/bin/sh
+[ "$1" = offline ] || ip link set "$vif" master br0 up || exit 1
+echo "$1 $vif $XENBUS_PATH" >>/run/mine`;
+
+const HOOK = '#!/bin/sh\necho "$VIFD_EVENT $VIFD_VIF $VIFD_MAC" >>/run/told';
+
+/** In /root, which only root may write. */
+async function putProgram(lab: Lab, file: string, text: string): Promise<void> {
+  await lab.putFile(file, text, 'nicdom');
+  await lab.mustNicdom(`chmod 755 ${file}`);
+}
+
+export function userScriptScenario(lab: () => Lab): void {
+  test('a script of the admin’s connects a vif, once and not again after a kill; hooks are told; both hear of the end', async () => {
+    await lab().mustNicdom('mkdir -p /root/hooks');
+    await putProgram(lab(), '/root/vif-mine', SCRIPT);
+    await putProgram(lab(), '/root/hooks/10-told', HOOK);
+    await configure(lab(), '[script.vif-mine]\nfile = "/root/vif-mine"\n[hooks]\ndirectory = "/root/hooks"\n');
+    const domid = await createClient(lab(), {
+      name: 'scripted',
+      number: 0x57,
+      words: 'backend=nicdom script=vif-mine',
+    });
+    await untilPings(lab(), 'scripted');
+    await lab().killAgent();
+    await lab().startAgent();
+    const calls = () => lab().mustNicdom('cat /run/mine');
+    const vif = `vif${domid}.0`;
+    expect(await calls()).toBe(`online ${vif} backend/vif/${domid}/0`);
+    expect((await links(lab())).get(vif)).toMatchObject({ master: 'br0', txqlen: 1000 });
+    expect(await xl(lab(), 'network-detach scripted 0')).toBeLessThan(10_000);
+    await untilGone(lab(), domid, 0);
+    expect(await calls()).toBe(`online ${vif} backend/vif/${domid}/0\noffline ${vif} backend/vif/${domid}/0`);
+    const told = async () => (await lab().nicdom('cat /run/told')).out.trim().split('\n');
+    const mac = '00:16:3e:77:57:00';
+    await lab().until('both hooks', async () => (await told()).length === 2, 10_000);
+    expect(await told()).toEqual([`connected ${vif} ${mac}`, `left ${vif} ${mac}`]);
+    await xl(lab(), 'destroy scripted');
+    await unconfigure(lab());
+    await lab().agentComplaints();
+  }, 240_000);
+}

@@ -4,7 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
-import { guardScenario, observeScenario, routedScenario, vlanScenario } from './mode-scenarios.js';
+import { guardScenario, observeScenario, routedScenario, userScriptScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -78,6 +78,7 @@ describe.concurrent('lane 2', () => {
     vlanScenario(lab);
     guardScenario(lab);
     routedScenario(lab);
+    userScriptScenario(lab);
   });
 
   describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
