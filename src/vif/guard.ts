@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import { NodeError } from '../errors.js';
 import type { Guard } from '../network/guard-table.js';
-import { addressBits, formatPrefix, type Prefix, parsePrefix } from '../network/prefix.js';
+import { addressBits, formatPrefix, type Prefix, routedPrefix } from '../network/prefix.js';
 import type { MacAddress } from './backend.js';
 import { parseAddressPattern } from './pattern.js';
 
@@ -75,7 +75,7 @@ function addressRules(ip: readonly string[]): string[] {
 }
 
 const ofFamily = (ip: readonly string[], family: Prefix['family']): Prefix[] =>
-  ip.flatMap((word) => parsePrefix(word) ?? []).filter((one) => one.family === family);
+  ip.flatMap((word) => routedPrefix(word) ?? []).filter((one) => one.family === family);
 
 /** For a routed vif: both families, for nothing leads back to an address that is not named. */
 function sourceRules(ip: readonly string[]): string[] {

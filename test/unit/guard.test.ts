@@ -29,6 +29,8 @@ describe('when a vif is guarded', () => {
   test('with ip= by its addresses, without it not at all', () => {
     expect(rules({})).toBe('');
     expect(rules({ ip: '192.0.2.7' })).toContain('ip saddr != { 192.0.2.7/32 } drop');
+    expect(rules({ ip: '192.0.2.7/24 2001:db8::7/64' })).toMatch(/{ 192.0.2.7\/32 }[^]*2001:db8:0:0:0:0:0:7\/128/);
+    expect(rules({ ip: '192.0.2.0/24' })).toContain('ip saddr != { 192.0.2.0/24 } drop');
     expect(rules({ ip: '192.0.2.7' }, { guard: 'off' })).toBe('');
     expect(rules({ ip: '192.0.2.7' }, { guard: 'mac' })).not.toContain('192.0.2.7');
     expect(rules({}, { guard: 'mac' })).toContain('ether saddr != { 00:16:3e:01:02:03 } drop');
