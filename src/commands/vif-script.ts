@@ -18,7 +18,7 @@ import { dropOwn } from '../vif/leftovers.js';
 import { resolveAttachment } from '../vif/policy.js';
 import { readAllNodes } from '../vif/reader.js';
 import { Reconciler } from '../vif/reconciler.js';
-import type { Place, ScriptAnswer, ScriptCommand } from '../vif/script-answer.js';
+import type { ScriptAnswer, ScriptCommand, Whereabouts } from '../vif/script-answer.js';
 import { hasLeft, mayGo, scriptWork } from '../vif/script-work.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, parseBackendPath } from '../xenstore/paths.js';
@@ -89,7 +89,7 @@ class Script {
   }
 
   /** A vif that dom0 described badly was never attached. */
-  private async detach(key: BackendKey, nodes: RawNodes, config: Config): Promise<Place | undefined> {
+  private async detach(key: BackendKey, nodes: RawNodes, config: Config): Promise<Whereabouts | undefined> {
     try {
       const backend = parseBackend(key, nodes);
       const want = resolveAttachment(backend, config);

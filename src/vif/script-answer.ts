@@ -9,7 +9,7 @@ export interface ScriptTask {
 }
 
 /** How a vif is connected, for hooks. */
-export interface Place {
+export interface Whereabouts {
   readonly ifname: string;
   readonly bridge: string;
   readonly ip: readonly string[];
@@ -17,7 +17,7 @@ export interface Place {
 
 export type ScriptAnswer =
   /** `place` undefined: not known, as of a vif that was never connected. */
-  | { readonly is: 'done'; readonly place: Place | undefined }
+  | { readonly is: 'done'; readonly place: Whereabouts | undefined }
   /** One printable line. */
   | { readonly is: 'failed'; readonly sentence: string }
   /** Nobody here can do it now; the script does it itself. */

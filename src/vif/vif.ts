@@ -33,7 +33,7 @@ import { Patience } from './patience.js';
 import { mayServe, resolveAttachment } from './policy.js';
 import { readAllNodes, readLiveNodes } from './reader.js';
 import { removeBackend, removeKernelError } from './removal.js';
-import type { Place } from './script-answer.js';
+import type { Whereabouts } from './script-answer.js';
 import { UserScript } from './user-script.js';
 import { type Next, type Phase, SETTLE_MS, type VifIo } from './vif-io.js';
 import { VifLog } from './vif-log.js';
@@ -49,7 +49,7 @@ const LEAVING_POLL_MS = 1_000;
 export class Vif {
   phase: Phase = 'new';
   /** Where it was connected last. */
-  place: Place | undefined;
+  place: Whereabouts | undefined;
   /** Why it failed last: the sentence in hotplug-error. */
   failure = '';
   private backend: VifBackend | undefined;
