@@ -1,10 +1,10 @@
 /** Which steps lead from what is to what the bindings ask for. Pure. */
 import type { Binding } from '../config/schema.js';
-import { linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
+import { isOwnAddress, isOwnRoute, linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
 import { isSamePlace, routeInTheWay } from '../declared/plan.js';
 import type { AddressStep, RouteStep, Step } from '../declared/step.js';
 import { formatPrefix } from '../network/prefix.js';
-import { describeRoute, isSameRoute, RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
+import { describeRoute, isSameRoute, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
 import { type Appearance, wantedOf } from './wanted.js';
 
@@ -87,8 +87,8 @@ function itemsOf({ binding, ifname }: Appearance, seen: Observed, plan: Draft): 
 function stepsOf(binding: Binding, ifname: string): (AddressStep | RouteStep)[] {
   const { addresses, routes } = wantedOf(binding);
   return [
-    ...addresses.map((prefix) => ({ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD }) as const),
-    ...routes.map((route) => ({ do: 'add-route', ifname, route }) as const),
+    ...addresses.map((prefix) => ({ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD_OWN }) as const),
+    ...routes.map((route) => ({ do: 'add-route', ifname, route: { ...route, protocol: RTPROT_VIFD_OWN } }) as const),
   ];
 }
 
@@ -101,7 +101,7 @@ function leftBehind(bindings: readonly Binding[], present: readonly Appearance[]
     const { name, keep, on = '' } = binding;
     const link = linkNamed(seen, on);
     const items = link === undefined ? [] : stepsOf(binding, on).map((step) => itemOn(link, name, keep, step));
-    return items.filter((item) => isThere(item, seen, RTPROT_VIFD)).map((item) => [itemKey(item), item] as const);
+    return items.filter((item) => isThere(item, seen, 'own')).map((item) => [itemKey(item), item] as const);
   }) as [string, Item][];
 }
 
@@ -112,12 +112,13 @@ const itemOn = ({ ifindex }: Link, binding: string, keep: boolean, step: Item['s
   keep,
 });
 
-/** `by`: only if this one has put it there. */
-function isThere({ ifindex, step }: Item, { addresses, routes }: Observed, by?: number): boolean {
-  const isBy = ({ protocol }: { protocol: number }) => by === undefined || by === protocol;
+/** `own`: only if vifd has put it there. */
+function isThere({ ifindex, step }: Item, { addresses, routes }: Observed, by: 'own' | 'any' = 'any'): boolean {
   return 'prefix' in step
-    ? addresses.some((one) => one.ifindex === ifindex && samePrefix(one.prefix, step.prefix) && isBy(one))
-    : routes.some((one) => isSameRoute({ ...step.route, ifindex }, one) && isBy(one));
+    ? addresses.some(
+        (one) => one.ifindex === ifindex && samePrefix(one.prefix, step.prefix) && (by === 'any' || isOwnAddress(one)),
+      )
+    : routes.some((one) => isSameRoute({ ...step.route, ifindex }, one) && (by === 'any' || isOwnRoute(one)));
 }
 
 /** False where it cannot be. */
@@ -126,7 +127,7 @@ function bring({ binding, step }: Item, wanted: Items, seen: Observed, plan: Dra
   if (inTheWay !== undefined) {
     const link = seen.links.find(({ ifindex }) => ifindex === inTheWay.ifindex);
     const isWanted = [...wanted.values()].some((one) => leadsTo(one, inTheWay));
-    if (inTheWay.protocol !== RTPROT_VIFD || isWanted || link?.ifname !== step.ifname) {
+    if (!isOwnRoute(inTheWay) || isWanted || link?.ifname !== step.ifname) {
       plan.warn(binding, routeInTheWay(inTheWay, seen, `[bind.${binding}]`));
       return false;
     }
@@ -140,21 +141,24 @@ const leadsTo = ({ step, ifindex }: Item, seen: SeenRoute): boolean =>
   'route' in step && isSameRoute({ ...step.route, ifindex }, seen);
 
 /** With an IPv4 address the kernel removes others of its network, unless promote_secondaries is set: they are brought back. */
-function removal({ step, ifindex }: Item, { addresses }: Observed): Step[] {
-  if (!('prefix' in step) || step.prefix.family === 'ipv6') return [undo(step)];
-  const { prefix, ifname } = step;
+function removal({ step, ifindex }: Item, { addresses, routes }: Observed): Step[] {
+  const { ifname } = step;
+  if ('route' in step) {
+    const own = routes.filter((one) => isSameRoute({ ...step.route, ifindex }, one) && isOwnRoute(one));
+    return own.map((route) => ({ do: 'delete-route', ifname, route }) as const); // with the mark that it has
+  }
+  const { prefix } = step;
+  const undo = { ...step, do: 'delete-address' } as const;
+  if (prefix.family === 'ipv6') return [undo];
   const others = addresses.filter(
     (one) =>
       one.ifindex === ifindex && formatPrefix(one.prefix) === formatPrefix(prefix) && !samePrefix(one.prefix, prefix),
   );
   return [
-    undo(step),
+    undo,
     ...others.map((one) => ({ do: 'add-address', ifname, prefix: one.prefix, protocol: one.protocol }) as const),
   ];
 }
-
-const undo = (step: Item['step']): Step =>
-  'prefix' in step ? { ...step, do: 'delete-address' } : { ...step, do: 'delete-route' };
 
 const itemKey = ({ binding, ifindex, step }: Item): string =>
   `${binding} ${ifindex} ${'prefix' in step ? prefixText(step.prefix) : describeRoute({ ...step.route, ifindex })}`;

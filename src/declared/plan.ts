@@ -2,9 +2,17 @@
 import { bridgeChange } from '../network/bridge-settings.js';
 import { sameVlans } from '../network/bridge-vlan.js';
 import type { Prefix } from '../network/prefix.js';
-import { describeRoute, isSameRoute, RT_TABLE_MAIN, RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
+import { describeRoute, isSameRoute, RT_TABLE_MAIN, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
-import { isLinkLocal, linkNamed, type Observed, type RouteOn, type SeenAddress, samePrefix } from './observed.js';
+import {
+  isLinkLocal,
+  isOwnRoute,
+  linkNamed,
+  type Observed,
+  type RouteOn,
+  type SeenAddress,
+  samePrefix,
+} from './observed.js';
 import type { Step } from './step.js';
 import type { WantedBridge } from './wanted.js';
 
@@ -153,7 +161,7 @@ function planVlans({ vlans }: WantedBridge, card: Link, bridge: Link | undefined
 
 function planAddress(ifname: string, prefix: Prefix, { addresses }: Held): Step[] {
   const isThere = addresses.some((one) => samePrefix(one, prefix));
-  return isThere ? [] : [{ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD }];
+  return isThere ? [] : [{ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD_OWN }];
 }
 
 function planRoutes(want: WantedBridge, held: Held, seen: Observed): { steps: Step[]; warnings: string[] } {
@@ -163,13 +171,13 @@ function planRoutes(want: WantedBridge, held: Held, seen: Observed): { steps: St
     const wanted = { ...route, ifindex: 0 };
     if (held.routes.some((one) => isSameRoute(wanted, one))) continue;
     const inTheWay = seen.routes.find((one) => isSamePlace(wanted, one));
-    const isOurs = inTheWay?.protocol === RTPROT_VIFD && held.routes.includes(inTheWay);
+    const isOurs = inTheWay !== undefined && isOwnRoute(inTheWay) && held.routes.includes(inTheWay);
     if (inTheWay !== undefined && !isOurs) {
       warnings.push(routeInTheWay(inTheWay, seen, `[bridge.${want.ifname}]`));
       continue;
     }
     if (inTheWay !== undefined) steps.push({ do: 'delete-route', ifname: want.ifname, route: withoutLink(inTheWay) });
-    steps.push({ do: 'add-route', ifname: want.ifname, route });
+    steps.push({ do: 'add-route', ifname: want.ifname, route: { ...route, protocol: RTPROT_VIFD_OWN } });
   }
   return { steps, warnings };
 }

@@ -384,3 +384,35 @@ test('another program that undoes all: repairs come later and later, and the log
     '[bridge] and [bind]: another program keeps changing what they ask for, so repairs come ever later; "ip monitor" shows what, have it leave these interfaces alone',
   ]);
 });
+
+describe('on a routed vif', () => {
+  /** vif5.0, connected, with this stanza of a binding. */
+  async function routed(stanza: string): Promise<SimulatedHost> {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    await host.createGuest(5, [{ script: 'vif-route', ip: '203.0.113.7' }]);
+    writeFileSync(config(), `[vif]\nguard = "off"\ngateway = "203.0.113.1"\n${stanza}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(async () => (await host.backendNode(5, 0, 'hotplug-status')) === 'connected');
+    return host;
+  }
+
+  test("a binding's address and route stay beside the vif's own, and nobody fights", async () => {
+    await routed(
+      '[bind.more]\nwhen.interface = "vif5.0"\naddresses = "10.9.0.1/24"\nroutes = ["198.51.100.0/24", "2001:db8:9::/64"]\n',
+    );
+    const shown = () => [...ip('route').split('\n'), ...ip('-6', 'route').split('\n')].join('\n');
+    await eventually(() => shown().includes('198.51.100.0/24') && global('vif5.0').includes('10.9.0.1/24'));
+    ip('link', 'set', 'vif5.0', 'txqueuelen', '7'); // has both look again
+    await eventually(() => showLink('vif5.0')?.txqlen === 1000);
+    const { length } = agent?.log ?? [];
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(agent?.log.slice(length).map(({ msg }) => msg)).not.toContainEqual(
+      expect.stringMatching(/removed|vif5.0, | no route|on vif5.0$/),
+    );
+    expect(global('vif5.0').sort()).toEqual(['10.9.0.1/24', '203.0.113.1/32']);
+    expect(shown()).toMatch(/^203\.0\.113\.7 dev vif5\.0 proto 118 /m);
+    expect(shown()).toMatch(/^198\.51\.100\.0\/24 dev vif5\.0 proto 119 /m);
+    expect(shown()).toMatch(/^2001:db8:9::\/64 dev vif5\.0 proto 119 /m);
+  });
+});

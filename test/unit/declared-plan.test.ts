@@ -200,6 +200,26 @@ describe('bindings', () => {
     expect(plan([{ ...want, keep: true }], marked).steps.size).toBe(0);
   });
 
+  test('what an older vifd left is known by its mark, which a vif has as well: but its routes have no gateway', () => {
+    const routes = ['10.0.0.0/8 via 192.0.2.1', '203.0.113.7/32'];
+    const want = binding({ 'when.interface': 'vif5.0', on: 'br', routes });
+    const left = (protocol: number) =>
+      plan(
+        [want],
+        seen([br], {
+          routes: [by(br, '10.0.0.0/8', '192.0.2.1', { protocol }), by(br, '203.0.113.7/32', undefined, { protocol })],
+        }),
+      )
+        .steps.get('br')
+        ?.map((step) => [describeStep(step), 'route' in step && step.route.protocol]);
+    expect(left(118)).toEqual([['route 10.0.0.0/8 via 192.0.2.1 off br', 118]]);
+    expect(left(119)).toEqual([
+      ['route 10.0.0.0/8 via 192.0.2.1 off br', 119],
+      ['route 203.0.113.7/32 off br', 119],
+    ]);
+    expect(left(3)).toBeUndefined();
+  });
+
   test("a gateway that is configured anew takes the place of the old one, and no other program's", () => {
     const want = binding({ 'when.interface': 'eth0', gateway: '192.0.2.1' });
     const there = (protocol: number) => seen([eth0], { routes: [by(eth0, '0.0.0.0/0', '192.0.2.9', { protocol })] });
