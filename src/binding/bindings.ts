@@ -16,7 +16,7 @@ import type { HostKernel } from '../network/host-kernel.js';
 import { ensureSysctl } from '../network/sysctl.js';
 import { onAppeared, onGone, subjectOf } from './actions.js';
 import { type Items, planBindings } from './plan.js';
-import { type Appearance, appearances, forwardedFamilies } from './wanted.js';
+import { type Appearance, appearances, forwardedFamilies, type SeenVif } from './wanted.js';
 
 interface Present {
   readonly appearance: Appearance;
@@ -43,10 +43,10 @@ export class Bindings {
    * Puts right what is to be put right, and starts what is to be started. Resolves with whether something had drifted while
    * nothing appeared or went. Rejects with NetlinkError.
    */
-  async look(bindings: readonly Binding[]): Promise<boolean> {
+  async look(bindings: readonly Binding[], vifs: readonly SeenVif[]): Promise<boolean> {
     if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return false;
     const seen = await observe(this.kernel);
-    const now = bindings.flatMap((binding) => appearances(binding, seen));
+    const now = bindings.flatMap((binding) => appearances(binding, seen, vifs));
     const { steps, warnings, owned } = planBindings(bindings, now, seen, this.owned);
     this.owned = owned;
     for (const name of new Set([...bindings.map((one) => one.name), ...steps.keys()])) {

@@ -1,10 +1,18 @@
 /** What [bind.NAME] asks for, and of whom at this moment. Pure. */
-import type { Binding } from '../config/schema.js';
+import { type Binding, vifMatch } from '../config/schema.js';
 import { linkNamed, type Observed, type RouteOn } from '../declared/observed.js';
 import { listOf, prefixes } from '../declared/wanted.js';
 import type { Family, Prefix } from '../network/prefix.js';
 import { defaultRoute, parseRouteText } from '../network/route-text.js';
+import type { VifBackend } from '../vif/backend.js';
 import { parsePattern } from '../vif/pattern.js';
+import { matches } from '../vif/rules.js';
+
+/** A vif that is connected. */
+export interface SeenVif {
+  readonly backend: VifBackend;
+  readonly ifname: string;
+}
 
 /** An interface that is there and for which a binding holds; for when.bridge the bridge. */
 export interface Appearance {
@@ -14,8 +22,8 @@ export interface Appearance {
   readonly key: string;
 }
 
-export function appearances(binding: Binding, seen: Observed): Appearance[] {
-  return namesFor(binding, seen).flatMap((ifname) => {
+export function appearances(binding: Binding, seen: Observed, vifs: readonly SeenVif[] = []): Appearance[] {
+  return [...namesFor(binding, seen), ...vifNames(binding, vifs)].flatMap((ifname) => {
     const ifindex = linkNamed(seen, ifname)?.ifindex;
     return ifindex === undefined ? [] : [{ binding, ifname, key: `${binding.name} ${ifname} ${ifindex}` }];
   });
@@ -27,6 +35,11 @@ function namesFor({ whenInterface, whenBridge }: Binding, seen: Observed): strin
   const bridge = whenBridge === undefined ? undefined : linkNamed(seen, whenBridge);
   const hasPort = bridge?.kind === 'bridge' && seen.links.some(({ master }) => master === bridge.ifindex);
   return hasPort ? [...names, bridge.ifname] : names;
+}
+
+function vifNames(binding: Binding, vifs: readonly SeenVif[]): string[] {
+  const match = vifMatch(binding);
+  return match === undefined ? [] : vifs.filter(({ backend }) => matches(match, backend)).map(({ ifname }) => ifname);
 }
 
 /** What an interface gets. */

@@ -385,6 +385,60 @@ test('another program that undoes all: repairs come later and later, and the log
   ]);
 });
 
+describe('a vif that is bound by what dom0 wrote of it', () => {
+  const MACS = ['00:16:3e:00:00:01', '00:16:3e:00:00:02'];
+  const stanza = (on = '') =>
+    `[bind.lan]\nwhen.vif = { mac = "${MACS[1]}", script = "vif-*" }\n${on}addresses = "10.9.0.1/24"\nrun = [["${program('plug')}"]]\ngone.run = [["${program('unplug')}"]]\n`;
+  async function startHost(): Promise<SimulatedHost> {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    return host;
+  }
+
+  test('attached by vifd: on the interface of its name, when it is connected, once, until it leaves', async () => {
+    const host = await startHost();
+    writeFileSync(config(), `[vif]\nguard = "off"\ngateway = "203.0.113.1"\n${stanza()}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const vif = (i: number) => ({ mac: MACS[i] as string, script: 'vif-route', ip: `203.0.113.${7 + i}` });
+    await host.createGuest(5, [vif(0), { ...vif(1), vifname: 'fw-lan' }]);
+    await eventually(() => called().length === 1);
+    expect(called()).toEqual(['plug  lan appeared fw-lan']);
+    expect(global('fw-lan').sort()).toEqual(['10.9.0.1/24', '203.0.113.1/32']);
+    expect(global('vif5.0')).toEqual(['203.0.113.1/32']);
+    host.store.disconnect(NICDOM);
+    await agent.saw(({ msg }) => /^ready/.test(msg) && agent?.log.filter((one) => /^ready/.test(one.msg)).length === 2);
+    await host.destroyGuest(5);
+    await eventually(() => called().length === 2);
+    expect(called()[1]).toBe('unplug  lan gone fw-lan');
+  });
+
+  test('attached by others, where mode is "observe"; xenstore that comes late, and goes', async () => {
+    ip('link', 'add', 'xenbr0', 'type', 'bridge');
+    const text = stanza('on = "xenbr0"\n');
+    await observe(text);
+    await agent?.saw(({ level, msg }) => level === 'warn' && /^\[bind\] with when\.vif: .*no-xenstore/.test(msg));
+    await agent?.kill('SIGTERM');
+    const host = await startHost();
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: MACS[1] as string, bridge: 'xenbr0' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    ip('link', 'set', 'vif5.0', 'master', 'xenbr0');
+    expect(called()).toEqual([]);
+    await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(() => called().length === 1);
+    expect(called()).toEqual(['plug  lan appeared vif5.0']);
+    expect(global('xenbr0')).toEqual(['10.9.0.1/24']);
+    await host.store.unlisten(NICDOM);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(called()).toHaveLength(1);
+    ip('link', 'del', 'vif5.0');
+    await eventually(() => called().length === 2);
+    expect(called()[1]).toBe('unplug  lan gone vif5.0');
+    await eventually(() => global('xenbr0').length === 0);
+  });
+});
+
 describe('on a routed vif', () => {
   /** vif5.0, connected, with this stanza of a binding. */
   async function routed(stanza: string): Promise<SimulatedHost> {

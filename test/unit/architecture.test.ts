@@ -10,6 +10,7 @@ const PURE = [
   'config/schema.ts',
   'config/types.ts',
   'config/network-tables.ts',
+  'config/match-settings.ts',
   'binding/target.ts',
   'binding/wanted.ts',
   'binding/plan.ts',
