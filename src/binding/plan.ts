@@ -3,10 +3,10 @@ import type { Binding } from '../config/schema.js';
 import { isOwnAddress, isOwnRoute, linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
 import { isSamePlace, routeInTheWay } from '../declared/plan.js';
 import type { AddressStep, RouteStep, Step } from '../declared/step.js';
-import { formatPrefix } from '../network/prefix.js';
+import { type Family, formatPrefix } from '../network/prefix.js';
 import { describeRoute, isSameRoute, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
-import { type Appearance, wantedOf } from './wanted.js';
+import { type Appearance, familiesOf, type Masqueraded, wantedOf } from './wanted.js';
 
 /** An address or a route of a binding, as the step that brings it. */
 export interface Item {
@@ -24,6 +24,8 @@ export interface BindingPlan {
   /** By the binding's name: one that fails keeps no other from its own. */
   readonly steps: ReadonlyMap<string, readonly Step[]>;
   readonly warnings: ReadonlyMap<string, readonly string[]>;
+  /** By interface. */
+  readonly masqueraded: ReadonlyMap<string, Masqueraded>;
   /** What is a binding's from now on, as far as the steps succeed. */
   readonly owned: Items;
 }
@@ -61,6 +63,12 @@ export function planBindings(
 class Draft {
   readonly steps = new Map<string, Step[]>();
   readonly warnings = new Map<string, string[]>();
+  readonly masqueraded = new Map<string, Masqueraded>();
+  masquerade(ifname: string, binding: string, families: readonly Family[]): void {
+    const before = this.masqueraded.get(ifname);
+    const all = [...new Set([...(before?.families ?? []), ...families])].sort();
+    this.masqueraded.set(ifname, { binding: before?.binding ?? binding, families: all });
+  }
   add(binding: string, step: Step): void {
     this.steps.set(binding, [...(this.steps.get(binding) ?? []), step]);
   }
@@ -73,15 +81,23 @@ function itemsOf({ binding, ifname }: Appearance, seen: Observed, plan: Draft): 
   const { name, keep } = binding;
   const on = binding.on ?? ifname;
   const steps = stepsOf(binding, on);
-  if (steps.length === 0) return [];
+  if (steps.length === 0 && !binding.masquerade) return [];
   const link = linkNamed(seen, on);
   const bridge = seen.links.find(({ ifindex, kind }) => ifindex === link?.master && kind === 'bridge');
   if (link === undefined) plan.warn(name, `${on} is not there; it gets its addresses and routes when it appears`);
   else if (bridge !== undefined)
     plan.warn(name, `${on} is a port of ${bridge.ifname}, where addresses have no effect; set on = "${bridge.ifname}"`);
   if (link === undefined || bridge !== undefined) return [];
-  if (!link.up) plan.add(name, { do: 'up', ifname: on });
+  if (binding.masquerade) maskOn(on, binding, plan);
+  if (!link.up && steps.length > 0) plan.add(name, { do: 'up', ifname: on });
   return steps.map((step) => ({ binding: name, ifindex: link.ifindex, step, keep: keep && on !== ifname }));
+}
+
+/** Between quotes, as nftables writes names, a star at the end stands for more. */
+function maskOn(ifname: string, binding: Binding, plan: Draft): void {
+  if (/^[\w.:-]+$/.test(ifname)) plan.masquerade(ifname, binding.name, familiesOf(binding));
+  else
+    plan.warn(binding.name, `${ifname} cannot be masqueraded: nft takes letters, digits, ".", "_" and "-" in its name`);
 }
 
 function stepsOf(binding: Binding, ifname: string): (AddressStep | RouteStep)[] {

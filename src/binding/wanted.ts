@@ -42,6 +42,13 @@ function vifNames(binding: Binding, vifs: readonly SeenVif[]): string[] {
   return match === undefined ? [] : vifs.filter(({ backend }) => matches(match, backend)).map(({ ifname }) => ifname);
 }
 
+/** What comes in by an interface leaves by others with the address of this domain. */
+export interface Masqueraded {
+  /** The binding that asks for it. */
+  readonly binding: string;
+  readonly families: readonly Family[];
+}
+
 /** What an interface gets. */
 export interface Wanted {
   readonly addresses: readonly Prefix[];
@@ -58,9 +65,11 @@ export function wantedOf({ addresses, routes, gateway, metric }: Binding): Wante
   };
 }
 
-/** Of what packets shall be forwarded. */
-export function forwardedFamilies(binding: Binding): Family[] {
-  if (!binding.forwarding) return [];
+/** Of what packets shall be forwarded. Nothing is masqueraded that is not. */
+export const forwardedFamilies = (binding: Binding): Family[] =>
+  binding.forwarding || binding.masquerade ? familiesOf(binding) : [];
+
+export function familiesOf(binding: Binding): Family[] {
   const { addresses, routes } = wantedOf(binding);
   const families = [...addresses, ...routes.map(({ destination }) => destination)].map(({ family }) => family);
   return [...new Set<Family>(families.length === 0 ? ['ipv4'] : families)];

@@ -134,6 +134,12 @@ export const BIND = {
     about:
       'Whether this domain shall forward packets, of IPv4 and IPv6 as far as addresses of them stand here. For all its\ninterfaces; vifd never turns it off again.',
   }),
+  masquerade: setting({
+    ...yesOrNo,
+    default: false,
+    about:
+      "Whether what comes in by it leaves by other interfaces with this domain's address, of the families of\nforwarding, which is turned on as well. It needs nft.",
+  }),
   keep: setting({
     ...yesOrNo,
     default: false,

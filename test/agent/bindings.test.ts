@@ -352,6 +352,67 @@ forwarding = true
     await eventually(() => dom0.ping('192.0.2.1'), 10_000);
   });
 
+  test('masqueraded: the router needs no route back; others flush it; it ends with the link, and outlives vifd', async () => {
+    const nft = (...args: string[]) => execaSync('nft', args, { reject: false }).stdout;
+    onTestFinished(() => void nft('flush', 'ruleset'));
+    const table = () => nft('list', 'table', 'inet', 'vifd_bind');
+    addPeer('eth7', '192.0.2.1/24');
+    const text = CONFIG.replace('forwarding = true', 'masquerade = true');
+    await observe(text);
+    const dom0 = addPeer('vif0.0', '10.0.0.2/24');
+    dom0.ip('route', 'add', 'default', 'via', '10.0.0.1');
+    ip('link', 'set', 'vif0.0', 'master', 'br_dom0');
+    await agent?.saw(({ msg }) => msg === '[bind.dom0]: what comes in by br_dom0 is masqueraded');
+    await eventually(() => dom0.ping('192.0.2.1'), 10_000);
+    expect(table()).toMatch(/meta nfproto ipv4 oifname != "br_dom0" masquerade/);
+    nft('flush', 'ruleset');
+    expect(dom0.ping('192.0.2.1')).toBe(false);
+    await eventually(() => dom0.ping('192.0.2.1'), 25_000);
+    await agent?.kill('SIGTERM');
+    await observe(text);
+    expect(dom0.ping('192.0.2.1')).toBe(true);
+    expect(said('info').filter((msg) => msg.includes('masqueraded'))).toEqual([]);
+    await agent?.kill('SIGTERM');
+    ip('link', 'del', 'vif0.0');
+    await observe(text);
+    expect(table()).not.toContain('bound_');
+    expect(said('info')).toContain('[bind]: what comes in by br_dom0 is masqueraded no more');
+  });
+
+  test('masqueraded without nft: the log says why, and the rest is done', async () => {
+    const path = process.env.PATH;
+    for (const name of ['ip', 'sh']) execaSync('ln', ['-s', execaSync('which', [name]).stdout, join(dir, name)]);
+    process.env.PATH = dir;
+    addVif('vif5.0');
+    await observe('[bind.a]\nwhen.interface = "vif5.0"\naddresses = "10.0.0.1/24"\nmasquerade = true\n');
+    process.env.PATH = path;
+    expect(said('warn')).toEqual([
+      '[bind.a]: what comes in by vif5.0 is not masqueraded: nft cannot be run (ENOENT); install nftables',
+    ]);
+    expect(global('vif5.0')).toEqual(['10.0.0.1/24']);
+  });
+
+  test('masqueraded on a routed vif: the agent takes it for no leftover', async () => {
+    const nft = (...args: string[]) => execaSync('nft', args, { reject: false }).stdout;
+    onTestFinished(() => void nft('flush', 'ruleset'));
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    await host.createGuest(5, [{ script: 'vif-route', ip: '203.0.113.7' }]);
+    writeFileSync(
+      config(),
+      '[vif]\nguard = "off"\ngateway = "203.0.113.1"\n[bind.a]\nwhen.interface = "vif5.0"\nmasquerade = true\n',
+    );
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(async () => (await host.backendNode(5, 0, 'hotplug-status')) === 'connected');
+    await host.createGuest(6, [{ script: 'vif-route', ip: '203.0.113.8' }]);
+    await host.destroyGuest(6); // has the agent look for leftovers
+    await eventually(() => showLink('vif6.0') === undefined);
+    expect(nft('list', 'table', 'inet', 'vifd_bind')).toContain('"vif5.0" : jump bound_');
+    expect(said('info').filter((msg) => msg.includes('masqueraded'))).toHaveLength(1);
+    await host.destroyGuest(5);
+    await eventually(() => !nft('list', 'table', 'inet', 'vifd_bind').includes('vif5.0'));
+  });
+
   test('with vifd attaching: the bridges are there before the vifs, and a link that vifd makes is bound', async () => {
     addPeer('eth7');
     const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
