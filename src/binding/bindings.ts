@@ -24,7 +24,7 @@ interface Present {
   readonly ending: AbortController;
 }
 
-const FORWARDING = { ipv4: 'net.ipv4.ip_forward', ipv6: 'net.ipv6.conf.all.forwarding' } as const;
+export const FORWARDING = { ipv4: 'net.ipv4.ip_forward', ipv6: 'net.ipv6.conf.all.forwarding' } as const;
 
 export class Bindings {
   private readonly present = new Map<string, Present>();

@@ -5,7 +5,7 @@
  * - While xenstore cannot be asked nothing has gone and nothing has appeared.
  */
 import { ConnectionError, XenstoreError } from '../errors.js';
-import { kernelName, parseBackend, parseLive, type VifBackend, XenbusState } from '../vif/backend.js';
+import { kernelName, parseBackend, parseLive, type VifBackend, type VifLive, XenbusState } from '../vif/backend.js';
 import { listBackends, readAllNodes } from '../vif/reader.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { BACKEND_ROOT, type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
@@ -37,7 +37,7 @@ export class VifDirectory {
   }
 
   private seen(): SeenVif[] {
-    return [...this.connected.values()].map((backend) => ({ backend, ifname: backend.vifname ?? kernelName(backend) }));
+    return [...this.connected.values()].map(seenVif);
   }
 
   private async open(): Promise<XenstoreClient | undefined> {
@@ -61,13 +61,16 @@ export class VifDirectory {
   }
 }
 
-/** Undefined for one that is not connected, or that dom0 described badly. Some netbacks remove the status once they are connected. */
+export const seenVif = (backend: VifBackend): SeenVif => ({ backend, ifname: backend.vifname ?? kernelName(backend) });
+/** Some netbacks remove the status once they are connected. */
+export const isConnected = ({ hotplugStatus, state }: VifLive): boolean =>
+  hotplugStatus === 'connected' || state === XenbusState.Connected;
+
+/** Undefined for one that is not connected, or that dom0 described badly. */
 async function readConnected(store: XenstoreClient, key: BackendKey): Promise<VifBackend | undefined> {
   const nodes = await readAllNodes(store, key);
-  const { hotplugStatus, state } = parseLive(nodes);
-  if (hotplugStatus !== 'connected' && state !== XenbusState.Connected) return undefined;
   try {
-    return parseBackend(key, nodes);
+    return isConnected(parseLive(nodes)) ? parseBackend(key, nodes) : undefined;
   } catch {
     return undefined;
   }

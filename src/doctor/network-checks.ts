@@ -29,8 +29,8 @@ function judgeNetlink({ netlinkFault }: Machine): Judgement[] {
   return [error(`the kernel cannot be asked over netlink: ${netlinkFault}`, 'see the README for what vifd needs')];
 }
 
-function judgeEthtool({ ethtoolFault, netlinkFault }: Machine): Judgement[] {
-  if (netlinkFault !== undefined) return [];
+function judgeEthtool({ ethtoolFault, netlinkFault, observes }: Machine): Judgement[] {
+  if (netlinkFault !== undefined || observes) return [];
   if (ethtoolFault === undefined) return [ok('the kernel speaks ethtool over netlink')];
   return [error(ethtoolFault, 'use Linux 5.6 or later, or tx_checksum = "keep" in the configuration')];
 }
@@ -60,9 +60,10 @@ const namesOf = (links: readonly Link[]): string => links.map(({ ifname }) => pl
 
 function judgeBridges(machine: Machine): Judgement[] {
   if (machine.netlinkFault !== undefined) return [];
-  const { vifs } = machine;
+  const { vifs, observes } = machine;
   const bridges = bridgesOf(machine);
   if (bridges.length === 0 && vifs.some(({ want }) => want !== undefined && want.mode !== 'bridge')) return [];
+  if (bridges.length === 0 && observes) return [];
   if (bridges.length === 0)
     return [
       warning(
@@ -78,7 +79,9 @@ function judgeBridges(machine: Machine): Judgement[] {
   });
 }
 
+/** Where others attach vifs one of them may well be the uplink: the firewall's, which owns the cards. */
 function judgeUplinks(machine: Machine): Judgement[] {
+  if (machine.observes) return [];
   return bridgesOf(machine)
     .filter(({ ports }) => ports.every(isVifLink))
     .map(({ link }) =>
@@ -151,7 +154,8 @@ function concernsBridges({ family }: DroppingChain, { iptables, ip6tables }: Mac
 }
 
 /** Only where vifs need it: for a bridge this domain passes nothing on itself. */
-function judgeForwarding({ vifs, forwards }: Machine): Judgement[] {
+function judgeForwarding({ vifs, forwards, observes }: Machine): Judgement[] {
+  if (observes) return [];
   const routed = vifs.flatMap(({ want }) => (isRouted(want) ? [want] : []));
   const stuck = [...new Set(routed.flatMap(familiesOf))].filter((family) => !forwards[family]);
   if (routed.length > 0 && stuck.length === 0) return [ok('this domain passes on what routed vifs send')];

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { execa, execaSync } from 'execa';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
@@ -427,6 +427,77 @@ forwarding = true
     await agent.kill('SIGTERM');
     expect([global('br_dom0'), global('br_lan')]).toEqual([['10.0.0.1/24'], ['192.0.2.4/24']]);
     expect(showLink('eth7')?.master).toBe('br_lan');
+  });
+});
+
+describe('vifd status and vifd doctor where vifd only observes', () => {
+  const vifd = (command: string, xenstore: string, ...more: string[]) =>
+    execaSync(process.execPath, ['dist/main.js', command, '--xenstore', xenstore, ...more], { reject: false });
+  const STANZAS = `
+[bridge.br_lan]
+ports = "eth7"
+
+[bind.a]
+when.bridge = "br1"
+addresses = "192.0.2.4/24"
+
+[bind.b]
+when.vif.mac = "00:16:3e:00:00:01"
+on = "br1"
+addresses = "198.51.100.4/24"
+`;
+
+  test('without xenstore: what is bound, what waits, what lacks', async () => {
+    addPeer('eth7');
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    addVif('vif5.0');
+    ip('link', 'set', 'vif5.0', 'master', 'br1');
+    await observe(STANZAS);
+    const store = join(dir, 'no-xenstore');
+    const status = vifd('status', store);
+    expect(status.stdout.split('\n')).toEqual([
+      `vifd run (pid ${agent?.pid}) runs here and only observes (agent.mode = "observe"): vifs are attached by others`,
+      'no vifs',
+      '[bridge.br_lan]  in force on br_lan',
+      '[bind.a]  in force on br1',
+      '[bind.b]  waiting (for a vif as when.vif has it)',
+    ]);
+    expect(status.exitCode).toBe(0);
+    const codes = JSON.parse(vifd('doctor', store, '--json').stdout).findings.filter(
+      ({ severity }: { severity: string }) => severity !== 'ok',
+    );
+    expect(codes.map(({ code }: { code: string }) => code)).not.toContain('agent');
+    expect(codes.map(({ code }: { code: string }) => code)).not.toContain('netback');
+    await agent?.kill('SIGTERM');
+    ip('link', 'set', 'eth7', 'nomaster');
+    const { own, mode } = JSON.parse(vifd('status', store, '--json', '-c', config()).stdout);
+    expect([mode, own[0]]).toEqual([
+      'observe',
+      {
+        table: '[bridge.br_lan]',
+        state: 'incomplete',
+        interfaces: ['br_lan'],
+        lacks: ['not so yet: eth7 joined br_lan'],
+      },
+    ]);
+  });
+
+  test('vifs of others are judged by what others say of them', async () => {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    writeFileSync(config(), `[agent]\nmode = "observe"\n${STANZAS}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: '00:16:3e:00:00:01', bridge: 'no_such' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    const status = () =>
+      execa(process.execPath, ['dist/main.js', 'status', '--xenstore', host.socketOf(NICDOM)], { reject: false });
+    await eventually(async () => /^5\/0 {2}vif5\.0 .* waiting$/m.test((await status()).stdout), 10_000);
+    await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(async () => /^5\/0 {2}vif5\.0 .* connected {2}connected$/m.test((await status()).stdout), 10_000);
+    expect((await status()).stdout).toContain('[bind.b]  in force on br1');
+    expect((await status()).exitCode).toBe(0);
   });
 });
 

@@ -55,6 +55,7 @@ const PURE = [
   'doctor/finding.ts',
   'doctor/machine.ts',
   'doctor/network-checks.ts',
+  'doctor/own-network.ts',
   'doctor/policies.ts',
   'doctor/unit-file.ts',
   'doctor/xen-checks.ts',
