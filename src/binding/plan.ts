@@ -1,7 +1,7 @@
 /** Which steps lead from what is to what the bindings ask for. Pure. */
 import type { Binding } from '../config/schema.js';
 import { isOwnAddress, isOwnRoute, linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
-import { isSamePlace, routeInTheWay } from '../declared/plan.js';
+import { isSamePlace, overruledBy, routeInTheWay } from '../declared/plan.js';
 import type { AddressStep, RouteStep, Step } from '../declared/step.js';
 import { type Family, formatPrefix } from '../network/prefix.js';
 import { describeRoute, isSameRoute, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
@@ -54,6 +54,7 @@ export function planBindings(
   }
   for (const [key, item] of wanted) {
     const isNew = !isThere(item, seen);
+    warnOfOverruling(item, seen, plan);
     if (isNew && !bring(item, wanted, seen, plan)) continue;
     if (isNew || owned.has(key)) owned.set(key, item);
   }
@@ -135,6 +136,11 @@ function isThere({ ifindex, step }: Item, { addresses, routes }: Observed, by: '
         (one) => one.ifindex === ifindex && samePrefix(one.prefix, step.prefix) && (by === 'any' || isOwnAddress(one)),
       )
     : routes.some((one) => isSameRoute({ ...step.route, ifindex }, one) && (by === 'any' || isOwnRoute(one)));
+}
+
+function warnOfOverruling({ binding, ifindex, step }: Item, seen: Observed, plan: Draft): void {
+  const over = 'route' in step ? overruledBy(step.route, ifindex, seen) : undefined;
+  if (over !== undefined) plan.warn(binding, routeInTheWay(over, seen, `[bind.${binding}]`, true));
 }
 
 /** False where it cannot be. */

@@ -179,6 +179,32 @@ describe('an interface', () => {
     expect(global('vif5.0')).toEqual([]);
   });
 
+  test('whose IPv6 route another one overrules by its metric: the log says so, until that is gone', async () => {
+    for (const name of ['br1', 'other']) {
+      ip('link', 'add', name, 'type', 'bridge');
+      ip('link', 'set', name, 'up');
+    }
+    const theirs = ['2001:db8:9::/64', 'dev', 'other', 'metric', '100'];
+    ip('-6', 'route', 'add', ...theirs);
+    ip('-6', 'route', 'add', '2001:db8:8::/64', 'dev', 'other', 'metric', '100');
+    await observe(
+      '[bind.a]\nwhen.interface = "br1"\naddresses = "2001:db8:1::1/64"\nroutes = ["2001:db8:9::/64", "2001:db8:1::/64", "2001:db8:8::/64 metric 200"]\n',
+    );
+    expect(said('warn')).toEqual([
+      '[bind.a]: the route 2001:db8:9:0:0:0:0:0/64 metric 100 through other stands in the way of the one in [bind.a], which has 1024; give that a lower metric',
+    ]);
+    const way = () => ip('-6', 'route', 'get', '2001:db8:9::7');
+    expect(way()).toContain('dev other');
+    ip('-6', 'route', 'del', ...theirs);
+    expect(way()).toContain('dev br1');
+    ip('link', 'set', 'br1', 'txqueuelen', '77'); // has it look
+    await eventually(() => showLink('br1')?.txqlen === 77);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    ip('-6', 'route', 'add', ...theirs);
+    ip('link', 'set', 'br1', 'txqueuelen', '78');
+    await eventually(() => said('warn').length === 2); // it had forgotten the first
+  });
+
   test('waits for the one that gets the addresses', async () => {
     addVif('vif5.0');
     await observe('[bind.a]\nwhen.interface = "vif5.0"\non = "br1"\naddresses = "192.0.2.4/24"\n');

@@ -95,6 +95,21 @@ describe('a declared bridge', () => {
     ]);
   });
 
+  test('an IPv6 gateway that another default route overrules: made and warned of', () => {
+    const default6 = (more: Partial<SeenRoute>) => by(eth0, '::/0', 'fe80::9', { metric: 100, ...more });
+    const plan = (route: SeenRoute, settings = {}) =>
+      planBridge(bridge({ gateway: 'fe80::1', ...settings }), seen([br, eth0], { routes: [route] }));
+    const { steps, warnings } = plan(default6({}));
+    expect(words(steps)).toEqual(['route 0:0:0:0:0:0:0:0/0 via fe80::1 on br']);
+    expect(warnings).toEqual([
+      'the route 0:0:0:0:0:0:0:0/0 via fe80::9 metric 100 through eth0 stands in the way of the one in [bridge.br], which has 1024; give that a lower metric',
+    ]);
+    expect(plan(default6({}), { metric: 200 }).warnings).toEqual([]); // to be behind it
+    expect(plan(default6({ table: 100 })).warnings).toEqual([]);
+    expect(plan(default6({ protocol: 119 })).warnings).toEqual([]);
+    expect(plan(default6({ ifindex: br.ifindex, gateway: 'fe80::1' })).warnings).toEqual([]);
+  });
+
   test("a card's move, and the way back", () => {
     const there = seen([eth0], {
       addresses: [on(eth0, '192.0.2.4/24'), on(eth0, '2001:db8::ff/64', 2), on(eth0, 'fe80::1/64')],
