@@ -11,6 +11,7 @@ import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
 import type { SeenRoute } from '../../src/network/routes.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { ensureSysctl } from '../../src/network/sysctl.js';
+import type { VifBackend } from '../../src/vif/backend.js';
 import { parseVlans } from '../../src/vif/vlan.js';
 
 const named = (table: string, settings: Record<string, unknown>) =>
@@ -249,10 +250,40 @@ describe('bindings', () => {
     ]);
   });
 
+  test('what is masqueraded: by interface, of the families that stand in the bindings', () => {
+    const mask = (settings: Record<string, unknown>) =>
+      binding({ 'when.interface': '*', masquerade: true, ...settings });
+    const both = [{ ...mask({ addresses: '10.0.0.1/8' }), name: 'a' }, mask({ addresses: '2001:db8::1/64' })];
+    expect([...plan(both, seen([eth0])).masqueraded]).toEqual([['eth0', { binding: 'a', families: ['ipv4', 'ipv6'] }]]);
+    expect([...plan([mask({ on: 'br0' })], seen([eth0])).masqueraded]).toEqual([]);
+    const odd = plan([mask({})], seen([link('a"*')]));
+    expect([...odd.masqueraded, ...(odd.warnings.get('br') ?? [])]).toEqual([
+      'a"* cannot be masqueraded: nft takes letters, digits, ".", "_" and "-" in its name',
+    ]);
+    expect(odd.steps.size).toBe(0);
+    expect(plan([{ ...mask({}), masquerade: false }], seen([eth0])).masqueraded.size).toBe(0);
+  });
+
+  test('vifs that are bound', () => {
+    const aVif = (domid: number, mac: string) => ({
+      ifname: `vif${domid}.0`,
+      backend: { key: { domid, devid: 0 }, mac, ip: [], script: '/x/vif-bridge', type: 'vif' } as unknown as VifBackend,
+    });
+    const vifs = [aVif(5, '00:16:3e:00:00:01'), aVif(6, '00:16:3e:00:00:02')];
+    const names = (settings: Record<string, unknown>, links = [vif, link('vif6.0')]) =>
+      appearances(binding(settings), seen(links), vifs).map(({ ifname }) => ifname);
+    expect(names({ 'when.vif.mac': '00:16:3e:*' })).toEqual(['vif5.0', 'vif6.0']);
+    expect(names({ 'when.vif.mac': '00:16:3e:*', 'when.vif.domid': 6 })).toEqual(['vif6.0']);
+    expect(names({ 'when.vif.script': 'vif-route' })).toEqual([]);
+    expect(names({ 'when.vif.mac': '00:16:3e:*' }, [vif])).toEqual(['vif5.0']); // not made yet, or gone
+    expect(names({ 'when.interface': 'x' })).toEqual([]);
+  });
+
   test('what is forwarded', () => {
     const families = (settings: Record<string, unknown>) => forwardedFamilies(binding({ on: 'x', ...settings }));
     expect(families({ addresses: '10.0.0.1/8' })).toEqual([]);
     expect(families({ forwarding: true })).toEqual(['ipv4']);
+    expect(families({ masquerade: true })).toEqual(['ipv4']);
     expect(families({ forwarding: true, addresses: '2001:db8::1/64' })).toEqual(['ipv6']);
     expect(families({ forwarding: true, addresses: ['2001:db8::1/64', '10.0.0.1/8'] })).toEqual(['ipv6', 'ipv4']);
   });

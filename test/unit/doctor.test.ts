@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type Check, examine, formatFindings, type Severity } from '../../src/doctor/finding.js';
 import type { Machine } from '../../src/doctor/machine.js';
 import { NETWORK_CHECKS } from '../../src/doctor/network-checks.js';
+import { formatObservers } from '../../src/doctor/own-network.js';
 import { parseIptablesPolicy, parseNftChains } from '../../src/doctor/policies.js';
 import { matchesVif } from '../../src/doctor/unit-file.js';
 import { XEN_CHECKS } from '../../src/doctor/xen-checks.js';
@@ -472,6 +473,23 @@ describe('where vifd only observes', () => {
   );
 
   test('without xenstore, where nothing asks it', () => expect(problems(noXenstore)).toEqual([]));
+
+  test('what is said instead', () => {
+    const said = (more: Partial<Machine>) => examined({ ...bare, ...more }).findings.map(({ message }) => message);
+    expect(said({})).toEqual(
+      expect.arrayContaining([
+        'this is dom0, where vifd only observes: the toolstack attaches the vifs',
+        'vifd run (pid 77) runs and only observes',
+      ]),
+    );
+    expect(said(noXenstore)).toContain(
+      'xenstore does not answer; vifd only observes here, and no binding has when.vif, which would need it',
+    );
+    expect([formatObservers([VIFD, DEVD]), formatObservers([])]).toEqual([
+      'vifd run (pid 77) runs here and only observes (agent.mode = "observe"): vifs are attached by others, as xl devd (pid 88)',
+      'no vifd seems to run here; it would only observe (agent.mode = "observe"): vifs are attached by others',
+    ]);
+  });
 });
 
 test('bridges and bindings of this domain', () => {
