@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { OwnNetwork } from './binding/own-network.js';
+import { VifDirectory } from './binding/vif-directory.js';
 import type { LiveConfig } from './config/live.js';
 import { hooksDirectory } from './config/schema.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
@@ -56,8 +57,11 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const kernel = new HostKernel();
   const programs = new Programs();
   let reconciler: Reconciler | undefined;
-  const own = new OwnNetwork({
+  let inUse: XenstoreClient | undefined;
+  const vifs = new VifDirectory({ connect: async () => inUse, onEvent: () => own.onVif() });
+  const own: OwnNetwork = new OwnNetwork({
     kernel,
+    vifs,
     log: options.log,
     get config() {
       return options.config.current;
@@ -81,8 +85,10 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await keepSessions(store, options, async (client) => {
       const session = await Session.open(client, kernel, programs, options);
       reconciler = session.reconciler;
+      inUse = client;
+      own.onVif();
       return session.run().finally(() => {
-        reconciler = undefined;
+        inUse = reconciler = undefined;
       });
     });
   } finally {

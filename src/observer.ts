@@ -1,18 +1,32 @@
 /**
- * `vifd run` where mode = "observe": this domain's own network and nothing else. It attaches no vif and needs no xenstore, so
- * it works beside whoever does attach them, as dom0's toolstack.
+ * `vifd run` where mode = "observe": this domain's own network and nothing else. It attaches no vif, and asks xenstore only for
+ * when.vif, so it works beside whoever does attach them, as dom0's toolstack.
  */
 import type { AgentOptions } from './agent.js';
 import { OwnNetwork } from './binding/own-network.js';
+import { VifDirectory } from './binding/vif-directory.js';
 import { HostKernel } from './network/host-kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
+import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
 
 /** Runs until the signal. */
-export async function runObserver({ config, log, signal, service }: AgentOptions): Promise<void> {
+export async function runObserver({ config, log, signal, service, xenstore }: AgentOptions): Promise<void> {
+  let store: XenstoreClient | undefined;
   const kernel = new HostKernel();
-  const own = new OwnNetwork({
+  const vifs = new VifDirectory({
+    connect: async () => {
+      store ??= await connectXenstore(xenstore);
+      void store.closed.then(() => {
+        store = undefined;
+      });
+      return store;
+    },
+    onEvent: () => own.onVif(),
+  });
+  const own: OwnNetwork = new OwnNetwork({
     kernel,
     log,
+    vifs,
     get config() {
       return config.current;
     },
@@ -33,6 +47,7 @@ export async function runObserver({ config, log, signal, service }: AgentOptions
   } finally {
     await service?.end();
     monitor.stop();
+    await store?.close().catch(() => undefined); // ends what waits for it; a read that stays blocked is the caller's matter
     await own.stop();
     kernel.close();
   }

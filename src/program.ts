@@ -105,7 +105,7 @@ export function program(version: string): Command {
   vifd
     .command('status')
     .description(
-      'all vifs: interface, bridge, states, packets, and what keeps one from working; with or without an agent',
+      'all vifs: interface, bridge, states, packets, and what keeps one from working; how [bridge] and [bind] stand; with or without an agent',
     )
     .addOption(configFile())
     .addOption(xenstore())

@@ -4,7 +4,7 @@
  * INVARIANTS
  * - Each appearance of an interface starts a binding's commands at most once; what follows its end waits for their end.
  * - Addresses and routes come before the probe, and are repaired at each look.
- * - When vifd ends it ends what it has started, and leaves addresses and routes.
+ * - When vifd ends it ends what it has started, and leaves addresses, routes and masquerading.
  */
 import type { Logger } from 'pino';
 import type { Binding } from '../config/schema.js';
@@ -15,15 +15,16 @@ import { hasCode, VifdError } from '../errors.js';
 import type { HostKernel } from '../network/host-kernel.js';
 import { ensureSysctl } from '../network/sysctl.js';
 import { onAppeared, onGone, subjectOf } from './actions.js';
+import { Masquerade } from './masquerade.js';
 import { type Items, planBindings } from './plan.js';
-import { type Appearance, appearances, forwardedFamilies } from './wanted.js';
+import { type Appearance, appearances, forwardedFamilies, type Masqueraded, type SeenVif } from './wanted.js';
 
 interface Present {
   readonly appearance: Appearance;
   readonly ending: AbortController;
 }
 
-const FORWARDING = { ipv4: 'net.ipv4.ip_forward', ipv6: 'net.ipv6.conf.all.forwarding' } as const;
+export const FORWARDING = { ipv4: 'net.ipv4.ip_forward', ipv6: 'net.ipv6.conf.all.forwarding' } as const;
 
 export class Bindings {
   private readonly present = new Map<string, Present>();
@@ -32,6 +33,9 @@ export class Bindings {
   private readonly ending = new AbortController();
   private readonly said: Said;
   private owned: Items = new Map();
+  private readonly masquerade = new Masquerade();
+  /** Whether there may be any: a vifd before this one may have left some. */
+  private masks = true;
   constructor(
     readonly kernel: HostKernel,
     readonly log: Logger,
@@ -43,21 +47,23 @@ export class Bindings {
    * Puts right what is to be put right, and starts what is to be started. Resolves with whether something had drifted while
    * nothing appeared or went. Rejects with NetlinkError.
    */
-  async look(bindings: readonly Binding[]): Promise<boolean> {
+  async look(bindings: readonly Binding[], vifs: readonly SeenVif[]): Promise<boolean> {
     if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return false;
     const seen = await observe(this.kernel);
-    const now = bindings.flatMap((binding) => appearances(binding, seen));
-    const { steps, warnings, owned } = planBindings(bindings, now, seen, this.owned);
+    const now = bindings.flatMap((binding) => appearances(binding, seen, vifs));
+    const { steps, warnings, masqueraded, owned } = planBindings(bindings, now, seen, this.owned);
     this.owned = owned;
+    const masks = await this.mask(masqueraded);
     for (const name of new Set([...bindings.map((one) => one.name), ...steps.keys()])) {
       const binding = now.find((one) => one.binding.name === name)?.binding;
       const faults = [
         ...(await this.apply(name, steps.get(name) ?? [])),
         ...(binding ? await this.forward(binding) : []),
+        ...masks.faults.filter((one) => one.binding === name).map(({ fault }) => fault),
       ];
       this.said.warn(`[bind.${name}]`, [...(warnings.get(name) ?? []), ...faults]);
     }
-    return !this.follow(now, bindings) && steps.size > 0;
+    return !this.follow(now, bindings) && (steps.size > 0 || masks.changed);
   }
 
   async stop(): Promise<void> {
@@ -78,6 +84,17 @@ export class Bindings {
     } finally {
       if (done.length > 0) this.log.info(`[bind.${name}]: ${done.map(describeStep).join(', ')}`);
     }
+  }
+
+  private async mask(wanted: ReadonlyMap<string, Masqueraded>) {
+    if (wanted.size === 0 && !this.masks) return { changed: false, faults: [] };
+    let changed = false;
+    const faults = await this.masquerade.ensure(wanted, (name, sentence) => {
+      changed = true;
+      this.log.info(`${name === undefined ? '[bind]' : `[bind.${name}]`}: ${sentence}`);
+    });
+    this.masks = wanted.size > 0 || !(await this.masquerade.isEmpty());
+    return { changed, faults };
   }
 
   private async forward(binding: Binding): Promise<string[]> {

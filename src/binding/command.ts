@@ -23,8 +23,12 @@ const LAST_WORDS_MS = 200;
 export function runCommand({ argv, env, limitMs, onLine, signal }: Command): Promise<string | undefined> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve('was not started any more');
-    const [program = '', ...args] = argv;
-    const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH, ...env } });
+    let child: ChildProcess;
+    try {
+      child = start(argv, env);
+    } catch (error) {
+      return resolve(cannotRun(error as NodeJS.ErrnoException)); // E2BIG, ENOMEM: others come as an event
+    }
     let ended: string | undefined;
     const timers: NodeJS.Timeout[] = [];
     const end = (why: string) => {
@@ -44,7 +48,7 @@ export function runCommand({ argv, env, limitMs, onLine, signal }: Command): Pro
     signal.addEventListener('abort', onAbort);
     for (const pipe of [child.stdout, child.stderr])
       if (pipe) createInterface({ input: pipe }).on('line', (line) => onLine(clean(line)));
-    child.once('error', ({ code }: NodeJS.ErrnoException) => finish(`cannot be run (${code})`));
+    child.once('error', (error) => finish(cannotRun(error)));
     child.once('exit', (code, by) => {
       const outcome = ended ?? (code === 0 ? undefined : `failed (${by ?? `exit code ${code}`})`);
       if (ended !== undefined) killGroup(child, 'SIGKILL');
@@ -55,6 +59,11 @@ export function runCommand({ argv, env, limitMs, onLine, signal }: Command): Pro
 }
 
 const PATH = process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+const start = ([program = '', ...args]: readonly string[], env: Command['env']): ChildProcess =>
+  spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH, ...env } });
+
+const cannotRun = ({ code, message }: NodeJS.ErrnoException): string => `cannot be run (${code ?? message})`;
 
 /** Its children, too, for they are in its group. */
 function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {

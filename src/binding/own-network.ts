@@ -3,18 +3,21 @@
  * end in the same look at everything.
  */
 import type { Logger } from 'pino';
-import type { WholeConfig } from '../config/schema.js';
+import { vifMatch, type WholeConfig } from '../config/schema.js';
 import { DeclaredBridges } from '../declared/bridges.js';
 import { Said } from '../declared/said.js';
 import type { HostKernel } from '../network/host-kernel.js';
 import { KeyedLoop } from '../vif/keyed-loop.js';
 import { Bindings } from './bindings.js';
+import type { VifDirectory } from './vif-directory.js';
+import type { SeenVif } from './wanted.js';
 
 export interface OwnNetworkIo {
   readonly kernel: HostKernel;
   readonly log: Logger;
   /** In force now. */
   readonly config: WholeConfig;
+  readonly vifs: VifDirectory;
 }
 
 /** An address that is gone makes no link event. */
@@ -47,6 +50,11 @@ export class OwnNetwork {
     return this.loop.kick('all');
   }
 
+  /** Something happened to a vif in xenstore. */
+  onVif(): void {
+    if (this.asksForVifs) this.onLink();
+  }
+
   /** Some interface appeared, changed or went. */
   onLink(): void {
     this.loop.kickLater('all', this.settleMs);
@@ -69,6 +77,10 @@ export class OwnNetwork {
     await this.loop.stop();
   }
 
+  private get asksForVifs(): boolean {
+    return this.io.config.bindings.some((binding) => vifMatch(binding) !== undefined);
+  }
+
   private get settleMs(): number {
     return Math.min(SETTLE_MS * 2 ** this.repairs.length, LOOK_EVERY_MS);
   }
@@ -78,13 +90,20 @@ export class OwnNetwork {
     const { bridges, bindings } = this.io.config;
     try {
       const bridgesDrifted = bridges.length > 0 && (await this.bridges.look(bridges));
-      const drifted = (await this.bindings.look(bindings)) || bridgesDrifted;
+      const drifted = (await this.bindings.look(bindings, await this.listVifs())) || bridgesDrifted;
       this.count(drifted);
       this.said.warn('[bind]', []);
     } catch (error) {
       this.said.warn('[bind]', [(error as Error).message]);
     }
     return this.settleMs;
+  }
+
+  private async listVifs(): Promise<readonly SeenVif[]> {
+    if (!this.asksForVifs) return [];
+    const { vifs, fault } = await this.io.vifs.list();
+    this.said.warn('[bind] with when.vif', fault === undefined ? [] : [fault]);
+    return vifs;
   }
 
   private count(drifted: boolean): void {

@@ -1,12 +1,12 @@
 /** Which steps lead from what is to what the bindings ask for. Pure. */
 import type { Binding } from '../config/schema.js';
-import { linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
-import { isSamePlace, routeInTheWay } from '../declared/plan.js';
+import { isOwnAddress, isOwnRoute, linkNamed, type Observed, prefixText, samePrefix } from '../declared/observed.js';
+import { isSamePlace, overruledBy, routeInTheWay } from '../declared/plan.js';
 import type { AddressStep, RouteStep, Step } from '../declared/step.js';
-import { formatPrefix } from '../network/prefix.js';
-import { describeRoute, isSameRoute, RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
+import { type Family, formatPrefix } from '../network/prefix.js';
+import { describeRoute, isSameRoute, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
-import { type Appearance, wantedOf } from './wanted.js';
+import { type Appearance, familiesOf, type Masqueraded, wantedOf } from './wanted.js';
 
 /** An address or a route of a binding, as the step that brings it. */
 export interface Item {
@@ -24,6 +24,8 @@ export interface BindingPlan {
   /** By the binding's name: one that fails keeps no other from its own. */
   readonly steps: ReadonlyMap<string, readonly Step[]>;
   readonly warnings: ReadonlyMap<string, readonly string[]>;
+  /** By interface. */
+  readonly masqueraded: ReadonlyMap<string, Masqueraded>;
   /** What is a binding's from now on, as far as the steps succeed. */
   readonly owned: Items;
 }
@@ -52,6 +54,7 @@ export function planBindings(
   }
   for (const [key, item] of wanted) {
     const isNew = !isThere(item, seen);
+    warnOfOverruling(item, seen, plan);
     if (isNew && !bring(item, wanted, seen, plan)) continue;
     if (isNew || owned.has(key)) owned.set(key, item);
   }
@@ -61,6 +64,12 @@ export function planBindings(
 class Draft {
   readonly steps = new Map<string, Step[]>();
   readonly warnings = new Map<string, string[]>();
+  readonly masqueraded = new Map<string, Masqueraded>();
+  masquerade(ifname: string, binding: string, families: readonly Family[]): void {
+    const before = this.masqueraded.get(ifname);
+    const all = [...new Set([...(before?.families ?? []), ...families])].sort();
+    this.masqueraded.set(ifname, { binding: before?.binding ?? binding, families: all });
+  }
   add(binding: string, step: Step): void {
     this.steps.set(binding, [...(this.steps.get(binding) ?? []), step]);
   }
@@ -73,22 +82,30 @@ function itemsOf({ binding, ifname }: Appearance, seen: Observed, plan: Draft): 
   const { name, keep } = binding;
   const on = binding.on ?? ifname;
   const steps = stepsOf(binding, on);
-  if (steps.length === 0) return [];
+  if (steps.length === 0 && !binding.masquerade) return [];
   const link = linkNamed(seen, on);
   const bridge = seen.links.find(({ ifindex, kind }) => ifindex === link?.master && kind === 'bridge');
   if (link === undefined) plan.warn(name, `${on} is not there; it gets its addresses and routes when it appears`);
   else if (bridge !== undefined)
     plan.warn(name, `${on} is a port of ${bridge.ifname}, where addresses have no effect; set on = "${bridge.ifname}"`);
   if (link === undefined || bridge !== undefined) return [];
-  if (!link.up) plan.add(name, { do: 'up', ifname: on });
+  if (binding.masquerade) maskOn(on, binding, plan);
+  if (!link.up && steps.length > 0) plan.add(name, { do: 'up', ifname: on });
   return steps.map((step) => ({ binding: name, ifindex: link.ifindex, step, keep: keep && on !== ifname }));
+}
+
+/** Between quotes, as nftables writes names, a star at the end stands for more. */
+function maskOn(ifname: string, binding: Binding, plan: Draft): void {
+  if (/^[\w.:-]+$/.test(ifname)) plan.masquerade(ifname, binding.name, familiesOf(binding));
+  else
+    plan.warn(binding.name, `${ifname} cannot be masqueraded: nft takes letters, digits, ".", "_" and "-" in its name`);
 }
 
 function stepsOf(binding: Binding, ifname: string): (AddressStep | RouteStep)[] {
   const { addresses, routes } = wantedOf(binding);
   return [
-    ...addresses.map((prefix) => ({ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD }) as const),
-    ...routes.map((route) => ({ do: 'add-route', ifname, route }) as const),
+    ...addresses.map((prefix) => ({ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD_OWN }) as const),
+    ...routes.map((route) => ({ do: 'add-route', ifname, route: { ...route, protocol: RTPROT_VIFD_OWN } }) as const),
   ];
 }
 
@@ -101,7 +118,7 @@ function leftBehind(bindings: readonly Binding[], present: readonly Appearance[]
     const { name, keep, on = '' } = binding;
     const link = linkNamed(seen, on);
     const items = link === undefined ? [] : stepsOf(binding, on).map((step) => itemOn(link, name, keep, step));
-    return items.filter((item) => isThere(item, seen, RTPROT_VIFD)).map((item) => [itemKey(item), item] as const);
+    return items.filter((item) => isThere(item, seen, 'own')).map((item) => [itemKey(item), item] as const);
   }) as [string, Item][];
 }
 
@@ -112,12 +129,18 @@ const itemOn = ({ ifindex }: Link, binding: string, keep: boolean, step: Item['s
   keep,
 });
 
-/** `by`: only if this one has put it there. */
-function isThere({ ifindex, step }: Item, { addresses, routes }: Observed, by?: number): boolean {
-  const isBy = ({ protocol }: { protocol: number }) => by === undefined || by === protocol;
+/** `own`: only if vifd has put it there. */
+function isThere({ ifindex, step }: Item, { addresses, routes }: Observed, by: 'own' | 'any' = 'any'): boolean {
   return 'prefix' in step
-    ? addresses.some((one) => one.ifindex === ifindex && samePrefix(one.prefix, step.prefix) && isBy(one))
-    : routes.some((one) => isSameRoute({ ...step.route, ifindex }, one) && isBy(one));
+    ? addresses.some(
+        (one) => one.ifindex === ifindex && samePrefix(one.prefix, step.prefix) && (by === 'any' || isOwnAddress(one)),
+      )
+    : routes.some((one) => isSameRoute({ ...step.route, ifindex }, one) && (by === 'any' || isOwnRoute(one)));
+}
+
+function warnOfOverruling({ binding, ifindex, step }: Item, seen: Observed, plan: Draft): void {
+  const over = 'route' in step ? overruledBy(step.route, ifindex, seen) : undefined;
+  if (over !== undefined) plan.warn(binding, routeInTheWay(over, seen, `[bind.${binding}]`, true));
 }
 
 /** False where it cannot be. */
@@ -126,7 +149,7 @@ function bring({ binding, step }: Item, wanted: Items, seen: Observed, plan: Dra
   if (inTheWay !== undefined) {
     const link = seen.links.find(({ ifindex }) => ifindex === inTheWay.ifindex);
     const isWanted = [...wanted.values()].some((one) => leadsTo(one, inTheWay));
-    if (inTheWay.protocol !== RTPROT_VIFD || isWanted || link?.ifname !== step.ifname) {
+    if (!isOwnRoute(inTheWay) || isWanted || link?.ifname !== step.ifname) {
       plan.warn(binding, routeInTheWay(inTheWay, seen, `[bind.${binding}]`));
       return false;
     }
@@ -140,21 +163,24 @@ const leadsTo = ({ step, ifindex }: Item, seen: SeenRoute): boolean =>
   'route' in step && isSameRoute({ ...step.route, ifindex }, seen);
 
 /** With an IPv4 address the kernel removes others of its network, unless promote_secondaries is set: they are brought back. */
-function removal({ step, ifindex }: Item, { addresses }: Observed): Step[] {
-  if (!('prefix' in step) || step.prefix.family === 'ipv6') return [undo(step)];
-  const { prefix, ifname } = step;
+function removal({ step, ifindex }: Item, { addresses, routes }: Observed): Step[] {
+  const { ifname } = step;
+  if ('route' in step) {
+    const own = routes.filter((one) => isSameRoute({ ...step.route, ifindex }, one) && isOwnRoute(one));
+    return own.map((route) => ({ do: 'delete-route', ifname, route }) as const); // with the mark that it has
+  }
+  const { prefix } = step;
+  const undo = { ...step, do: 'delete-address' } as const;
+  if (prefix.family === 'ipv6') return [undo];
   const others = addresses.filter(
     (one) =>
       one.ifindex === ifindex && formatPrefix(one.prefix) === formatPrefix(prefix) && !samePrefix(one.prefix, prefix),
   );
   return [
-    undo(step),
+    undo,
     ...others.map((one) => ({ do: 'add-address', ifname, prefix: one.prefix, protocol: one.protocol }) as const),
   ];
 }
-
-const undo = (step: Item['step']): Step =>
-  'prefix' in step ? { ...step, do: 'delete-address' } : { ...step, do: 'delete-route' };
 
 const itemKey = ({ binding, ifindex, step }: Item): string =>
   `${binding} ${ifindex} ${'prefix' in step ? prefixText(step.prefix) : describeRoute({ ...step.route, ifindex })}`;

@@ -1,10 +1,18 @@
 /** What [bind.NAME] asks for, and of whom at this moment. Pure. */
-import type { Binding } from '../config/schema.js';
+import { type Binding, vifMatch } from '../config/schema.js';
 import { linkNamed, type Observed, type RouteOn } from '../declared/observed.js';
 import { listOf, prefixes } from '../declared/wanted.js';
 import type { Family, Prefix } from '../network/prefix.js';
 import { defaultRoute, parseRouteText } from '../network/route-text.js';
+import type { VifBackend } from '../vif/backend.js';
 import { parsePattern } from '../vif/pattern.js';
+import { matches } from '../vif/rules.js';
+
+/** A vif that is connected. */
+export interface SeenVif {
+  readonly backend: VifBackend;
+  readonly ifname: string;
+}
 
 /** An interface that is there and for which a binding holds; for when.bridge the bridge. */
 export interface Appearance {
@@ -14,8 +22,8 @@ export interface Appearance {
   readonly key: string;
 }
 
-export function appearances(binding: Binding, seen: Observed): Appearance[] {
-  return namesFor(binding, seen).flatMap((ifname) => {
+export function appearances(binding: Binding, seen: Observed, vifs: readonly SeenVif[] = []): Appearance[] {
+  return [...namesFor(binding, seen), ...vifNames(binding, vifs)].flatMap((ifname) => {
     const ifindex = linkNamed(seen, ifname)?.ifindex;
     return ifindex === undefined ? [] : [{ binding, ifname, key: `${binding.name} ${ifname} ${ifindex}` }];
   });
@@ -27,6 +35,18 @@ function namesFor({ whenInterface, whenBridge }: Binding, seen: Observed): strin
   const bridge = whenBridge === undefined ? undefined : linkNamed(seen, whenBridge);
   const hasPort = bridge?.kind === 'bridge' && seen.links.some(({ master }) => master === bridge.ifindex);
   return hasPort ? [...names, bridge.ifname] : names;
+}
+
+function vifNames(binding: Binding, vifs: readonly SeenVif[]): string[] {
+  const match = vifMatch(binding);
+  return match === undefined ? [] : vifs.filter(({ backend }) => matches(match, backend)).map(({ ifname }) => ifname);
+}
+
+/** What comes in by an interface leaves by others with the address of this domain. */
+export interface Masqueraded {
+  /** The binding that asks for it. */
+  readonly binding: string;
+  readonly families: readonly Family[];
 }
 
 /** What an interface gets. */
@@ -45,9 +65,11 @@ export function wantedOf({ addresses, routes, gateway, metric }: Binding): Wante
   };
 }
 
-/** Of what packets shall be forwarded. */
-export function forwardedFamilies(binding: Binding): Family[] {
-  if (!binding.forwarding) return [];
+/** Of what packets shall be forwarded. Nothing is masqueraded that is not. */
+export const forwardedFamilies = (binding: Binding): Family[] =>
+  binding.forwarding || binding.masquerade ? familiesOf(binding) : [];
+
+export function familiesOf(binding: Binding): Family[] {
   const { addresses, routes } = wantedOf(binding);
   const families = [...addresses, ...routes.map(({ destination }) => destination)].map(({ family }) => family);
   return [...new Set<Family>(families.length === 0 ? ['ipv4'] : families)];

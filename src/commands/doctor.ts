@@ -3,7 +3,7 @@
 import { examine, formatFindings } from '../doctor/finding.js';
 import { gatherMachine } from '../doctor/gather.js';
 import { NETWORK_CHECKS } from '../doctor/network-checks.js';
-import { closeStore } from '../doctor/surroundings.js';
+import { closeStore, unreachable } from '../doctor/surroundings.js';
 import { XEN_CHECKS } from '../doctor/xen-checks.js';
 import { ConnectionError } from '../errors.js';
 import { asciiJson, widthOf } from '../text.js';
@@ -25,10 +25,4 @@ export async function doctor(options: DoctorOptions): Promise<void> {
   } finally {
     if (!(store instanceof ConnectionError)) await closeStore(store);
   }
-}
-
-/** A finding like any other. */
-function unreachable(error: unknown): ConnectionError {
-  if (error instanceof ConnectionError) return error;
-  throw error;
 }

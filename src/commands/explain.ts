@@ -1,6 +1,7 @@
 /** `vifd explain`: the whole way of one vif, and the first thing on it that is not as it should be. Changes nothing. */
 
-import { surround, withConnections } from '../doctor/surroundings.js';
+import { formatObservers } from '../doctor/own-network.js';
+import { needStore, surround, withConnections } from '../doctor/surroundings.js';
 import { printable, VifdError } from '../errors.js';
 import { asciiJson, widthOf } from '../text.js';
 import { parseIfname } from '../vif/backend.js';
@@ -21,15 +22,18 @@ export async function explain(name: string, options: ExplainOptions): Promise<vo
   const key = parseVifName(name);
   if (key === undefined && parseIfname(name) === undefined)
     throw new VifdError('EUSAGE', `${printable(name)} cannot name a vif; ${NAMES}`);
-  await withConnections(options.xenstore, async (store, kernel) => {
-    const io = await surround(store, kernel, options.config);
+  await withConnections(options.xenstore, async (connection, kernel) => {
+    const store = needStore(connection);
+    const io = { ...(await surround(kernel, options.config)), store };
     const seen = key === undefined ? await find(name, io) : await lookAtVif(key, io);
     const accounts = explainVif(seen);
+    const { programs } = io.around;
+    const observes = io.config.agent.mode === 'observe';
     if (options.json) console.log(asciiJson({ version: 1, ...seen.key, accounts }));
     else
       console.log(
         [
-          `vif ${keyText(seen.key)}; ${formatAgents(io.around.programs)}`,
+          `vif ${keyText(seen.key)}; ${observes ? `${formatObservers(programs)}; as vifd would have it:` : formatAgents(programs)}`,
           ...formatAccounts(accounts, widthOf(process.stdout)),
         ].join('\n'),
       );

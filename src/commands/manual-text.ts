@@ -94,6 +94,7 @@ export const FINDINGS: readonly Part[] = [
   ['silo', "Does Xen's XSM policy seem to keep guests from this domain."],
   ['configuration', 'Are the files valid.'],
   ['vif', 'Each vif that has failed.'],
+  ['own-network', 'How each [bridge] and [bind] of the files stands.'],
   ['netlink, ethtool, iproute2', 'Can the kernel be asked what vifd has to ask.'],
   [
     'bridge, uplink, vlan, mtu',

@@ -1,14 +1,16 @@
 /** `vifd status`: all vifs as xenstore and the kernel show them, whether an agent runs or not. Changes nothing. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { surround, withConnections } from '../doctor/surroundings.js';
-import { VifdError } from '../errors.js';
-import type { Kernel } from '../network/kernel.js';
+import { byOthers, formatObservers, formatOwnStates, type OwnState } from '../doctor/own-network.js';
+import { lookAtOwn, needStore, surround, withConnections } from '../doctor/surroundings.js';
+import { ConnectionError, VifdError } from '../errors.js';
+import type { HostKernel } from '../network/host-kernel.js';
 import { formatFamilies, upFamily, vifFamilies, withoutFamilies } from '../service/metrics-text.js';
 import { askAgent } from '../service/status-socket-client.js';
-import { asciiJson, widthOf } from '../text.js';
+import { asciiJson, widthOf, wrap } from '../text.js';
 import { lookAtVifs } from '../vif/look.js';
 import { formatStatus, reportStatus, type StatusReport } from '../vif/report.js';
+import type { VifSeen } from '../vif/seen.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 
 export interface StatusOptions {
@@ -18,6 +20,15 @@ export interface StatusOptions {
   readonly watch?: boolean;
   readonly prometheus?: boolean;
 }
+
+/** What the vifs' report has, and how vifd stands to them. */
+interface WholeStatus extends StatusReport {
+  readonly mode: 'attach' | 'observe';
+  /** Of [bridge] and [bind]. */
+  readonly own: readonly OwnState[];
+}
+
+type Store = XenstoreClient | ConnectionError;
 
 const REDRAW_MS = 2_000;
 
@@ -31,7 +42,7 @@ export async function status(options: StatusOptions): Promise<void> {
 }
 
 /** Resolves with whether all was well when it was last shown. */
-async function show(store: XenstoreClient, kernel: Kernel, options: StatusOptions): Promise<boolean> {
+async function show(store: Store, kernel: HostKernel, options: StatusOptions): Promise<boolean> {
   const stop = new AbortController();
   if (options.watch) {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort());
@@ -45,13 +56,21 @@ async function show(store: XenstoreClient, kernel: Kernel, options: StatusOption
   }
 }
 
-async function look(store: XenstoreClient, kernel: Kernel, { config }: StatusOptions): Promise<StatusReport> {
-  const io = await surround(store, kernel, config);
-  return reportStatus(io.around.programs, await lookAtVifs(io));
+async function look(connection: Store, kernel: HostKernel, { config: file }: StatusOptions): Promise<WholeStatus> {
+  const io = await surround(kernel, file);
+  const { config, around } = io;
+  const { mode } = config.agent;
+  const isWithout = mode === 'observe' && connection instanceof ConnectionError;
+  const seen = isWithout ? [] : await lookAtVifs({ ...io, store: needStore(connection) });
+  const report = reportStatus(around.programs, seen);
+  const own = await lookAtOwn(config, kernel, seen);
+  if (mode === 'attach') return { ...report, mode, own };
+  const vifs = report.vifs.map((vif, i) => byOthers(seen[i] as VifSeen, vif));
+  return { ...report, mode, own, vifs, healthy: vifs.every(({ health }) => health !== 'failed') };
 }
 
 /** The vifs as they are seen from here; of the agent what only it knows. */
-async function showMetrics(store: XenstoreClient, kernel: Kernel, options: StatusOptions): Promise<void> {
+async function showMetrics(store: Store, kernel: HostKernel, options: StatusOptions): Promise<void> {
   const [{ vifs }, agent] = await Promise.all([look(store, kernel, options), askMetrics()]);
   const own = [upFamily(agent !== ''), ...vifFamilies(vifs)];
   const names = own.map(({ name }) => name);
@@ -71,8 +90,14 @@ async function askMetrics(): Promise<string> {
   }
 }
 
-function print(report: StatusReport, { json, watch }: StatusOptions): void {
+function lines(report: WholeStatus, width: number): string[] {
+  const [agents = '', ...vifs] = formatStatus(report, width);
+  const first = report.mode === 'observe' ? wrap('', formatObservers(report.agents), width) : [agents];
+  return [...first, ...vifs, ...formatOwnStates(report.own, width)];
+}
+
+function print(report: WholeStatus, { json, watch }: StatusOptions): void {
   if (json) return console.log(asciiJson(report));
   if (watch) process.stdout.write(process.stdout.isTTY ? '\x1b[H\x1b[2J' : '\n');
-  console.log(formatStatus(report, widthOf(process.stdout)).join('\n'));
+  console.log(lines(report, widthOf(process.stdout)).join('\n'));
 }

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, VifdError } from '../errors.js';
 import { checkFile, formatPath, formatValue, type Given, type GivenValues, isTable, type KeyPath } from './check.js';
-import { type Binding, configOf, fullKey, type WholeConfig } from './schema.js';
+import { type Binding, configOf, fullKey, vifMatch, type WholeConfig } from './schema.js';
 
 /** Where the files are unless one is named. */
 export const CONFIG_DIR = '/etc/xen';
@@ -37,17 +37,18 @@ export async function loadConfig(file: string | undefined, dir = CONFIG_DIR): Pr
 }
 
 /** What no value is at fault for by itself. */
-function aimless({ name, whenInterface, whenBridge }: Binding, given: GivenValues): ConfigError[] {
-  if ((whenInterface === undefined) !== (whenBridge === undefined)) return [];
+function aimless(binding: Binding, given: GivenValues): ConfigError[] {
+  const { name, whenInterface, whenBridge } = binding;
+  const aims = [whenInterface, whenBridge, vifMatch(binding)].filter((one) => one !== undefined);
+  if (aims.length === 1) return [];
   const place = [...given.values()].find((one) => one.table === 'bind' && one.name === name);
-  const has = whenBridge === undefined ? 'neither' : 'both';
   return [
     new ConfigError(
       place?.file ?? '',
       place?.line() ?? 0,
       `bind.${name}`,
-      `a table with ${has} of them`,
-      'when.interface or when.bridge',
+      `a table with ${aims.length === 0 ? 'none' : 'several'} of them`,
+      'when.interface, when.bridge or when.vif',
     ),
   ];
 }

@@ -2,19 +2,10 @@
 import { parseTarget, TARGET_RULE } from '../binding/target.js';
 import { parsePrefix } from '../network/prefix.js';
 import { METRIC_MAX, parseAddress, parseRouteText, ROUTE_RULE } from '../network/route-text.js';
-import { parseIfname, parseMtu } from '../vif/backend.js';
-import { parsePattern } from '../vif/pattern.js';
+import { parseMtu } from '../vif/backend.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
+import { ifname, NAME_PATTERN, pattern, WHEN_VIF } from './match-settings.js';
 import { count, number, oneOf, oneOrMore, optional, setting, type Type, type Typed, text, yesOrNo } from './types.js';
-
-export const ifname = text('an interface name', parseIfname);
-export const NAME_PATTERN = /^[^/]+$/;
-export const pattern = (what: string, possible: RegExp) =>
-  oneOrMore(
-    text(`${what}, in which * stands for anything`, (value) =>
-      possible.test(value) ? parsePattern(value) : undefined,
-    ),
-  );
 
 /** A key in TOML and an interface in Linux. */
 export const BRIDGE_NAME: Type<string> = text(
@@ -64,7 +55,7 @@ export const AGENT = {
     ...oneOf('attach', 'observe'),
     default: 'attach',
     about:
-      '"attach": vifs, and what [bridge] and [bind] say. "observe": [bridge] and [bind] only, as in dom0, where the toolstack\nattaches the vifs; it needs no xenstore. A change counts from the next start.',
+      '"attach": vifs, and what [bridge] and [bind] say. "observe": [bridge] and [bind] only, as in dom0, where the toolstack\nattaches the vifs; it needs no xenstore but for when.vif. A change counts from the next start.',
   }),
 } as const;
 
@@ -123,6 +114,7 @@ export const BIND = {
     example: 'xenbr0',
     about: 'A bridge, as long as it has a port.',
   }),
+  ...WHEN_VIF,
   on: optional({
     ...ifname,
     example: 'xenbr0',
@@ -141,6 +133,12 @@ export const BIND = {
     default: false,
     about:
       'Whether this domain shall forward packets, of IPv4 and IPv6 as far as addresses of them stand here. For all its\ninterfaces; vifd never turns it off again.',
+  }),
+  masquerade: setting({
+    ...yesOrNo,
+    default: false,
+    about:
+      "Whether what comes in by it leaves by other interfaces with this domain's address, of the families of\nforwarding, which is turned on as well. It needs nft.",
   }),
   keep: setting({
     ...yesOrNo,

@@ -6,9 +6,9 @@ import { parsePrefix } from '../network/prefix.js';
 import { parseIfname, parseMac, parseMtu } from '../vif/backend.js';
 import { parseNatNetwork } from '../vif/nat.js';
 import { parseOvsBridge } from '../vif/openvswitch.js';
-import { parseAddressPattern } from '../vif/pattern.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
-import { AGENT, BIND, BRIDGE, BRIDGE_NAME, ifname, NAME_PATTERN, pattern } from './network-tables.js';
+import { ifname, MATCH } from './match-settings.js';
+import { AGENT, BIND, BRIDGE, BRIDGE_NAME } from './network-tables.js';
 import { HOOKS, SCRIPT } from './script-settings.js';
 import { count, number, oneOf, oneOrMore, optional, type Setting, setting, type Type, text, yesOrNo } from './types.js';
 import { KEPT_UNTIL_REPLUGGED, MORE_PORT_SETTINGS, OFFLOADS } from './vif-settings.js';
@@ -24,8 +24,6 @@ export interface Table {
 }
 
 const bridge = text('an interface name', (value) => parseIfname(value) ?? parseOvsBridge(value));
-/** What no MAC address or name can be would match nothing, and nobody would be told. */
-const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
 
 const VIF = {
   mode: optional({
@@ -147,38 +145,6 @@ const VIF = {
   priority: optional({ ...number(0, 63), example: 32, about: `Priority of the port in STP. ${KEPT_UNTIL_REPLUGGED}` }),
 } as const;
 
-/** Written by dom0, so they say which vif it is. */
-const MATCH = {
-  'match.bridge': optional({ ...pattern('a bridge', NAME_PATTERN), example: 'br_dmz', about: 'As dom0 named it.' }),
-  'match.mac': optional({ ...pattern('a MAC address', MAC_PATTERN), example: '00:16:3e:aa:*', about: "The guest's." }),
-  'match.ip': optional({
-    ...oneOrMore(text('an address or prefix', parseAddressPattern)),
-    example: '192.0.2.0/24',
-    about: 'One that holds an address of the vif.',
-  }),
-  'match.script': optional({
-    ...pattern("a script's name without its directory", NAME_PATTERN),
-    example: 'vif-bridge',
-    about: 'As dom0 named it.',
-  }),
-  'match.vifname': optional({
-    ...pattern('an interface name', NAME_PATTERN),
-    example: 'fw-*',
-    about: 'As dom0 named it.',
-  }),
-  'match.type': optional({
-    ...oneOf('vif', 'vif_ioemu'),
-    example: 'vif',
-    about: '"vif_ioemu" has an emulated card beside it.',
-  }),
-  'match.domid': optional({
-    ...oneOrMore(number(0, 32751)),
-    example: 5,
-    about: 'Another one at every start of a guest.',
-  }),
-  'match.devid': optional({ ...oneOrMore(number(0, 65535)), example: 0, about: "The guest's first vif is 0." }),
-} as const;
-
 /** What a rule may say is what [vif] may say. */
 type Optional<S> = { readonly [K in keyof S]: Omit<S[K], 'default'> & { readonly default: undefined } };
 const withoutDefaults = <S extends Record<string, Setting>>(settings: S) =>
@@ -214,7 +180,7 @@ export const TABLES = {
   },
   bind: {
     about:
-      'What this domain gets when an interface appears: addresses, routes, and then, once the probe is answered, commands\nand systemd units. One of when.interface and when.bridge must be given.',
+      'What this domain gets when an interface appears: addresses, routes, and then, once the probe is answered, commands\nand systemd units. One of when.interface, when.bridge and when.vif must be given.',
     named: NAME,
     settings: BIND,
   },
@@ -246,7 +212,9 @@ type Values<S> = {
 export type VifSettings = Values<typeof VIF>;
 /** A program that may connect vifs. */
 export type AllowedScript = Partial<Values<typeof SCRIPT>> & { readonly name: string };
-export type Rule = Partial<Values<typeof MATCH> & VifSettings> & { readonly name: string };
+/** For whom a rule is, by what dom0 wrote. */
+export type VifMatch = Partial<Values<typeof MATCH>>;
+export type Rule = VifMatch & Partial<VifSettings> & { readonly name: string };
 
 /** What the agent works by: what the files give. */
 export interface Config {
@@ -266,6 +234,13 @@ export interface WholeConfig extends Config {
   readonly agent: Values<typeof AGENT>;
   readonly bridges: readonly DeclaredBridge[];
   readonly bindings: readonly Binding[];
+}
+
+/** The vifs that a binding is for; undefined: it is not for vifs. */
+export function vifMatch(binding: Binding): VifMatch | undefined {
+  const said = Object.entries(binding).filter(([name, value]) => name.startsWith('whenVif') && value !== undefined);
+  if (said.length === 0) return undefined;
+  return Object.fromEntries(said.map(([name, value]) => [name.replace('whenVif', 'match'), value]));
 }
 
 /** Where hooks are. */

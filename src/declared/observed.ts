@@ -1,7 +1,7 @@
 /** What a plan for this domain's own network looks at. Pure. */
 import type { PortVlans } from '../network/bridge-vlan.js';
 import { addressBytes, addressText, type Prefix } from '../network/prefix.js';
-import type { Route, SeenRoute } from '../network/routes.js';
+import { type Route, RTPROT_VIFD, RTPROT_VIFD_OWN, type SeenRoute } from '../network/routes.js';
 import type { Link, LinkAddress } from '../network/rtnetlink.js';
 
 /** The kernel's side, read in one go. */
@@ -17,9 +17,15 @@ export interface Observed {
 export interface SeenAddress {
   readonly ifindex: number;
   readonly prefix: Prefix;
-  /** RTPROT_VIFD: added by vifd. */
+  /** RTPROT_VIFD_OWN: added for [bridge] or [bind]. */
   readonly protocol: number;
 }
+
+/** Made for [bridge] or [bind]; vifd 0.1.0 marked as it marks a vif's, of which a route has no gateway. */
+export const isOwnAddress = ({ protocol }: SeenAddress): boolean =>
+  protocol === RTPROT_VIFD_OWN || protocol === RTPROT_VIFD;
+export const isOwnRoute = ({ protocol, gateway }: SeenRoute): boolean =>
+  protocol === RTPROT_VIFD_OWN || (protocol === RTPROT_VIFD && gateway !== undefined);
 
 /** A route without its interface, which a step names. */
 export type RouteOn = Omit<Route, 'ifindex'>;

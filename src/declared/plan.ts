@@ -2,9 +2,24 @@
 import { bridgeChange } from '../network/bridge-settings.js';
 import { sameVlans } from '../network/bridge-vlan.js';
 import type { Prefix } from '../network/prefix.js';
-import { describeRoute, isSameRoute, RT_TABLE_MAIN, RTPROT_VIFD, type SeenRoute } from '../network/routes.js';
+import {
+  describeRoute,
+  IPV6_METRIC,
+  isSameRoute,
+  RT_TABLE_MAIN,
+  RTPROT_VIFD_OWN,
+  type SeenRoute,
+} from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
-import { isLinkLocal, linkNamed, type Observed, type RouteOn, type SeenAddress, samePrefix } from './observed.js';
+import {
+  isLinkLocal,
+  isOwnRoute,
+  linkNamed,
+  type Observed,
+  type RouteOn,
+  type SeenAddress,
+  samePrefix,
+} from './observed.js';
 import type { Step } from './step.js';
 import type { WantedBridge } from './wanted.js';
 
@@ -153,7 +168,7 @@ function planVlans({ vlans }: WantedBridge, card: Link, bridge: Link | undefined
 
 function planAddress(ifname: string, prefix: Prefix, { addresses }: Held): Step[] {
   const isThere = addresses.some((one) => samePrefix(one, prefix));
-  return isThere ? [] : [{ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD }];
+  return isThere ? [] : [{ do: 'add-address', ifname, prefix, protocol: RTPROT_VIFD_OWN }];
 }
 
 function planRoutes(want: WantedBridge, held: Held, seen: Observed): { steps: Step[]; warnings: string[] } {
@@ -161,15 +176,18 @@ function planRoutes(want: WantedBridge, held: Held, seen: Observed): { steps: St
   const warnings: string[] = [];
   for (const route of want.routes) {
     const wanted = { ...route, ifindex: 0 };
+    const over = overruledBy(route, linkNamed(seen, want.ifname)?.ifindex, seen);
+    if (over !== undefined && !held.routes.includes(over))
+      warnings.push(routeInTheWay(over, seen, `[bridge.${want.ifname}]`, true));
     if (held.routes.some((one) => isSameRoute(wanted, one))) continue;
     const inTheWay = seen.routes.find((one) => isSamePlace(wanted, one));
-    const isOurs = inTheWay?.protocol === RTPROT_VIFD && held.routes.includes(inTheWay);
+    const isOurs = inTheWay !== undefined && isOwnRoute(inTheWay) && held.routes.includes(inTheWay);
     if (inTheWay !== undefined && !isOurs) {
       warnings.push(routeInTheWay(inTheWay, seen, `[bridge.${want.ifname}]`));
       continue;
     }
     if (inTheWay !== undefined) steps.push({ do: 'delete-route', ifname: want.ifname, route: withoutLink(inTheWay) });
-    steps.push({ do: 'add-route', ifname: want.ifname, route });
+    steps.push({ do: 'add-route', ifname: want.ifname, route: { ...route, protocol: RTPROT_VIFD_OWN } });
   }
   return { steps, warnings };
 }
@@ -179,9 +197,28 @@ export const isSamePlace = (wanted: RouteOn, seen: SeenRoute): boolean =>
   (wanted.table ?? RT_TABLE_MAIN) === seen.table &&
   isSameRoute({ ...wanted, ifindex: 0, gateway: seen.gateway, source: undefined }, seen);
 
-export function routeInTheWay(route: SeenRoute, { links }: Observed, table: string): string {
+export function routeInTheWay(route: SeenRoute, { links }: Observed, table: string, isOverruling = false): string {
   const by = links.find(({ ifindex }) => ifindex === route.ifindex)?.ifname ?? 'another interface';
-  return `the route ${describeRoute(route)} through ${by} stands in the way of the one in ${table}; give that another metric`;
+  const mend = isOverruling ? `, which has ${IPV6_METRIC}; give that a lower metric` : '; give that another metric';
+  return `the route ${describeRoute(route)} through ${by} stands in the way of the one in ${table}${mend}`;
+}
+
+/**
+ * A route of another program that counts although this one is there as well. Whoever gives a metric wants to be
+ * behind lower ones, and IPv4 without any has 0.
+ */
+export function overruledBy(wanted: RouteOn, ifindex: number | undefined, { routes }: Observed): SeenRoute | undefined {
+  if (wanted.metric !== undefined || wanted.destination.family === 'ipv4') return undefined;
+  return routes.find((one) => {
+    const alike = { ...wanted, metric: one.metric, source: undefined };
+    const leadsElsewhere = !isSameRoute({ ...alike, ifindex: ifindex ?? 0 }, one);
+    return (
+      one.metric < IPV6_METRIC &&
+      !isOwnRoute(one) &&
+      isSameRoute({ ...alike, ifindex: 0, gateway: one.gateway }, one) &&
+      leadsElsewhere
+    );
+  });
 }
 
 /** None where the card keeps what it has, or has nothing. */

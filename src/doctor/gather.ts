@@ -1,7 +1,9 @@
 /** EDGE: gathers what the doctor's checks judge. Reads only, and loads no module by it. */
 import { readFile } from 'node:fs/promises';
+import { vifMatch } from '../config/schema.js';
 import { ConnectionError, type VifdError, XenstoreError } from '../errors.js';
-import { Kernel } from '../network/kernel.js';
+import { HostKernel } from '../network/host-kernel.js';
+import type { Kernel } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { readStatistics } from '../network/statistics.js';
 import { type LookIo, lookAtVifs } from '../vif/look.js';
@@ -12,11 +14,11 @@ import { readConfigurationFiles } from './configuration-files.js';
 import type { Machine } from './machine.js';
 import { countOwnNodes } from './own-nodes.js';
 import { findPrograms, runningNames } from './processes.js';
-import { configInForce, netbackModule } from './surroundings.js';
+import { configInForce, lookAtOwn, netbackModule } from './surroundings.js';
 
 /** Never rejects for what is wrong with the machine: that is what it is asked for. */
 export async function gatherMachine(store: XenstoreClient | ConnectionError, configFile?: string): Promise<Machine> {
-  const kernel = new Kernel();
+  const kernel = new HostKernel();
   try {
     const [programs, network, statistics] = await Promise.all([
       findPrograms(),
@@ -26,17 +28,21 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
     const around = { programs, netback: netbackModule() };
     const { config, configFault } = await configInForce(configFile, programs);
     const io = { kernel, config, statistics, around, links: network.links };
+    const xen = await lookAtXen(store, network.netlinkFault === undefined ? io : undefined);
     return {
       ...around,
       ...network,
       configFault,
-      ...(await lookAtXen(store, network.netlinkFault === undefined ? io : undefined)),
+      ...xen,
       hasIp: statistics.size > 0,
       hypervisor: await readTrimmed('/sys/hypervisor/type'),
       running: await runningNames(),
       files: await readConfigurationFiles(),
       bridgeFilter: await readBridgeFilter(),
       forwards: await readForwarding(),
+      observes: config.agent.mode === 'observe',
+      asksForVifs: config.bindings.some((binding) => vifMatch(binding) !== undefined),
+      own: network.netlinkFault === undefined ? await lookAtOwn(config, kernel, xen.vifs) : [],
     };
   } finally {
     kernel.close();

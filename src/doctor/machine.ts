@@ -2,6 +2,7 @@
 import type { Family } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { Surroundings, VifSeen } from '../vif/seen.js';
+import type { OwnState } from './own-network.js';
 
 export interface Machine extends Surroundings {
   /** /sys/hypervisor/type: `xen`; undefined: none that the kernel knows. */
@@ -24,6 +25,12 @@ export interface Machine extends Surroundings {
   readonly bridgeFilter: BridgeFilter;
   /** Whether packets of this family are passed on. */
   readonly forwards: Readonly<Record<Family, boolean>>;
+  /** agent.mode = "observe": vifs are attached by others. */
+  readonly observes: boolean;
+  /** Whether a binding asks xenstore for vifs. */
+  readonly asksForVifs: boolean;
+  /** [bridge] and [bind]. */
+  readonly own: readonly OwnState[];
 }
 
 export interface Xenstore {

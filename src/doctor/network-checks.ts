@@ -1,8 +1,10 @@
 /** Checks of this domain's network: bridges, what drops their packets, and who else lays hands on vifs. Pure. */
 
+import type { Family } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
 import { plainWord } from '../text.js';
-import { isRouted } from '../vif/attachment.js';
+import { isRouted, type RoutedAttachment } from '../vif/attachment.js';
+import type { Place } from '../vif/plan.js';
 import { familiesOf } from '../vif/routed.js';
 import { FORWARDING } from '../vif/routed-words.js';
 import { isVifLink } from '../vif/seen.js';
@@ -29,8 +31,8 @@ function judgeNetlink({ netlinkFault }: Machine): Judgement[] {
   return [error(`the kernel cannot be asked over netlink: ${netlinkFault}`, 'see the README for what vifd needs')];
 }
 
-function judgeEthtool({ ethtoolFault, netlinkFault }: Machine): Judgement[] {
-  if (netlinkFault !== undefined) return [];
+function judgeEthtool({ ethtoolFault, netlinkFault, observes }: Machine): Judgement[] {
+  if (netlinkFault !== undefined || observes) return [];
   if (ethtoolFault === undefined) return [ok('the kernel speaks ethtool over netlink')];
   return [error(ethtoolFault, 'use Linux 5.6 or later, or tx_checksum = "keep" in the configuration')];
 }
@@ -60,9 +62,10 @@ const namesOf = (links: readonly Link[]): string => links.map(({ ifname }) => pl
 
 function judgeBridges(machine: Machine): Judgement[] {
   if (machine.netlinkFault !== undefined) return [];
-  const { vifs } = machine;
+  const { vifs, observes } = machine;
   const bridges = bridgesOf(machine);
   if (bridges.length === 0 && vifs.some(({ want }) => want !== undefined && want.mode !== 'bridge')) return [];
+  if (bridges.length === 0 && observes) return [];
   if (bridges.length === 0)
     return [
       warning(
@@ -78,7 +81,9 @@ function judgeBridges(machine: Machine): Judgement[] {
   });
 }
 
+/** Where others attach vifs one of them may well be the uplink: the firewall's, which owns the cards. */
 function judgeUplinks(machine: Machine): Judgement[] {
+  if (machine.observes) return [];
   return bridgesOf(machine)
     .filter(({ ports }) => ports.every(isVifLink))
     .map(({ link }) =>
@@ -151,14 +156,40 @@ function concernsBridges({ family }: DroppingChain, { iptables, ip6tables }: Mac
 }
 
 /** Only where vifs need it: for a bridge this domain passes nothing on itself. */
-function judgeForwarding({ vifs, forwards }: Machine): Judgement[] {
-  const routed = vifs.flatMap(({ want }) => (isRouted(want) ? [want] : []));
-  const stuck = [...new Set(routed.flatMap(familiesOf))].filter((family) => !forwards[family]);
-  if (routed.length > 0 && stuck.length === 0) return [ok('this domain passes on what routed vifs send')];
-  return stuck.map((family) => {
-    const names = routed.filter((want) => familiesOf(want).includes(family)).map(({ ifname }) => plainWord(ifname));
-    const what = family === 'ipv4' ? 'IPv4' : 'IPv6';
-    return error(`this domain passes no ${what} packets on, which ${names.join(', ')} needs`, FORWARDING[family]);
+function judgeForwarding({ vifs, forwards, observes }: Machine): Judgement[] {
+  if (observes) return [];
+  const routed = vifs.flatMap(({ want, place }) => (isRouted(want) ? [{ want, place }] : []));
+  const needing = (family: Family) => routed.filter(({ want }) => familiesOf(want).includes(family));
+  const passes = ({ place }: Routed, family: Family) => (isRouted(place) ? place.forwards : forwards)[family];
+  const stuck = (['ipv4', 'ipv6'] as const).flatMap((family) => {
+    const without = needing(family).filter((one) => !passes(one, family));
+    const says = `this domain passes no ${family === 'ipv4' ? 'IPv4' : 'IPv6'} packets on`;
+    return without.length === 0 ? [] : [error(`${says}, which ${namesFor(without)} needs`, FORWARDING[family])];
+  });
+  const found = [...stuck, ...(stuck.length === 0 ? judgeUplinkForwarding(needing('ipv4')) : [])];
+  return routed.length > 0 && found.length === 0 ? [ok('this domain passes on what routed vifs send')] : found;
+}
+
+interface Routed {
+  readonly want: RoutedAttachment;
+  readonly place: Place | undefined;
+}
+
+const namesFor = (routed: readonly Routed[]): string => routed.map(({ want }) => plainWord(want.ifname)).join(', ');
+
+/** IPv4 asks the interface that a packet came in by: answers come in by the uplink. That all are set to 1 is no help then. */
+function judgeUplinkForwarding(routed: readonly Routed[]): Judgement[] {
+  const uplinkOf = ({ place }: Routed) => (isRouted(place) ? place.uplink : undefined);
+  const uplinks = new Map(routed.map((one) => [uplinkOf(one)?.ifname, uplinkOf(one)]));
+  return [...uplinks].flatMap(([name = '', link]) => {
+    if (link?.ipv4?.forwarding !== false) return [];
+    const behind = routed.filter((one) => uplinkOf(one)?.ifname === name);
+    return [
+      error(
+        `${plainWord(name)} passes no IPv4 packets on, so no answers reach ${namesFor(behind)}`,
+        `sysctl -w net.ipv4.conf.${plainWord(name).replaceAll('.', '/')}.forwarding=1`,
+      ),
+    ];
   });
 }
 

@@ -1,22 +1,29 @@
 /** EDGE: opens xenstore and the kernel for one look at all vifs: `status`, `explain` and `doctor` begin here. */
 import { existsSync } from 'node:fs';
+import { lookAtOwnNetwork } from '../binding/state.js';
+import { isConnected, seenVif } from '../binding/vif-directory.js';
 import { loadConfig } from '../config/load.js';
-import { type Config, DEFAULTS } from '../config/schema.js';
-import { hasCode } from '../errors.js';
-import { Kernel } from '../network/kernel.js';
+import { configOf, type WholeConfig } from '../config/schema.js';
+import { ConnectionError, hasCode } from '../errors.js';
+import { HostKernel } from '../network/host-kernel.js';
 import { readStatistics } from '../network/statistics.js';
 import type { LookIo } from '../vif/look.js';
-import type { Program, Surroundings } from '../vif/seen.js';
+import type { Program, Surroundings, VifSeen } from '../vif/seen.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
+import type { OwnState } from './own-network.js';
 import { findPrograms } from './processes.js';
 
-/** Everything that is read once for all vifs. */
-export async function surround(store: XenstoreClient, kernel: Kernel, configFile?: string): Promise<LookIo> {
+/** Everything that is read once for all vifs; a vifd that only observes may be where there is no xenstore. */
+export interface Around extends Omit<LookIo, 'store'> {
+  readonly config: WholeConfig;
+}
+
+export async function surround(kernel: HostKernel, configFile?: string): Promise<Around> {
   const [programs, statistics, links] = await Promise.all([findPrograms(), readStatistics(), kernel.listLinks()]);
   const { config, configFault } = await configInForce(configFile, programs);
   if (configFault !== undefined) console.error(`vifd: judged by the defaults, for ${configFault}`);
-  return { store, kernel, config, statistics, links, around: { programs, netback: netbackModule() } };
+  return { kernel, config, statistics, links, around: { programs, netback: netbackModule() } };
 }
 
 /**
@@ -26,13 +33,13 @@ export async function surround(store: XenstoreClient, kernel: Kernel, configFile
 export async function configInForce(
   file: string | undefined,
   programs: readonly Program[],
-): Promise<{ config: Config; configFault?: string }> {
+): Promise<{ config: WholeConfig; configFault?: string }> {
   if (file !== undefined) return { config: (await loadConfig(file)).config };
   try {
     return { config: (await loadConfig(programs.find(({ config }) => config !== undefined)?.config)).config };
   } catch (error) {
     if (!hasCode(error, 'ECONFIG')) throw error;
-    return { config: DEFAULTS, configFault: error.message };
+    return { config: configOf([]), configFault: error.message };
   }
 }
 
@@ -44,16 +51,35 @@ export function netbackModule(): Surroundings['netback'] {
 /** Runs `work` with open connections, and closes them whatever happens. */
 export async function withConnections<T>(
   path: string | undefined,
-  work: (store: XenstoreClient, kernel: Kernel) => Promise<T>,
+  work: (store: XenstoreClient | ConnectionError, kernel: HostKernel) => Promise<T>,
 ): Promise<T> {
-  const store = await connectXenstore(path);
-  const kernel = new Kernel();
+  const store = await connectXenstore(path).catch(unreachable);
+  const kernel = new HostKernel();
   try {
     return await work(store, kernel);
   } finally {
     kernel.close();
-    await closeStore(store);
+    if (!(store instanceof ConnectionError)) await closeStore(store);
   }
+}
+
+/** A finding like any other, or the reason to end. */
+export function unreachable(error: unknown): ConnectionError {
+  if (error instanceof ConnectionError) return error;
+  throw error;
+}
+
+/** Throws what is no connection. */
+export function needStore(store: XenstoreClient | ConnectionError): XenstoreClient {
+  if (store instanceof ConnectionError) throw store;
+  return store;
+}
+
+/** Of [bridge] and [bind]. */
+export function lookAtOwn(config: WholeConfig, kernel: HostKernel, vifs: readonly VifSeen[]): Promise<OwnState[]> {
+  const connected = vifs.filter(({ live }) => live !== undefined && isConnected(live));
+  const seen = connected.flatMap(({ backend }) => (backend === undefined ? [] : [seenVif(backend)]));
+  return lookAtOwnNetwork(config, kernel, seen);
 }
 
 export async function closeStore(store: XenstoreClient): Promise<void> {

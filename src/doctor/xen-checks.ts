@@ -3,10 +3,12 @@ import { printable } from '../errors.js';
 import { plainWord } from '../text.js';
 import { XenbusState } from '../vif/backend.js';
 import { obstacle, stateName } from '../vif/explanation.js';
+import { reportVif } from '../vif/report.js';
 import type { VifSeen } from '../vif/seen.js';
 import { keyText } from '../xenstore/paths.js';
 import { type Check, error, type Judgement, ok, warning } from './finding.js';
 import { inTrouble, type Machine } from './machine.js';
+import { byOthers } from './own-network.js';
 
 /** xenstored's default, raised in dom0. */
 const NODE_QUOTA = 1000;
@@ -30,6 +32,7 @@ export const XEN_CHECKS: readonly Check[] = [
   { code: 'watch-quota', judge: judgeWatchQuota },
   { code: 'silo', judge: judgeSilo },
   { code: 'vif', judge: judgeVifs },
+  { code: 'own-network', judge: judgeOwnNetwork },
 ];
 
 function judgeXen({ hypervisor, xenstore }: Machine): Judgement[] {
@@ -45,8 +48,10 @@ function judgeXen({ hypervisor, xenstore }: Machine): Judgement[] {
   ];
 }
 
-function judgeXenstore({ xenstore }: Machine): Judgement[] {
+function judgeXenstore({ xenstore, observes, asksForVifs }: Machine): Judgement[] {
   if (!inTrouble(xenstore)) return [ok(`xenstore answers on ${xenstore.peer}`)];
+  if (observes && !asksForVifs)
+    return [ok('xenstore does not answer; vifd only observes here, and no binding has when.vif, which would need it')];
   // A ConnectionError has its remedy in it.
   return [error(`${xenstore.message}. What needs xenstore (vifs, agents, quotas) was not examined`, '')];
 }
@@ -61,11 +66,12 @@ function judgeConfiguration({ configFault }: Machine): Judgement[] {
   ];
 }
 
-function judgeDomain({ xenstore }: Machine): Judgement[] {
+function judgeDomain({ xenstore, observes }: Machine): Judgement[] {
   if (inTrouble(xenstore)) return [];
   const { domid } = xenstore;
   if (domid === undefined)
     return [warning('the node "domid" is missing: this domain does not know its number', 'vifd works without it')];
+  if (domid === '0' && observes) return [ok('this is dom0, where vifd only observes: the toolstack attaches the vifs')];
   if (domid !== '0') return [ok(`this is domain ${plainWord(domid)}`)];
   return [
     warning(
@@ -75,8 +81,9 @@ function judgeDomain({ xenstore }: Machine): Judgement[] {
   ];
 }
 
-function judgeNetback({ netback, hypervisor }: Machine): Judgement[] {
+function judgeNetback({ netback, hypervisor, observes }: Machine): Judgement[] {
   if (netback === 'loaded') return [ok('xen-netback is loaded')];
+  if (observes) return [];
   if (netback === 'missing')
     return [
       error(
@@ -88,7 +95,8 @@ function judgeNetback({ netback, hypervisor }: Machine): Judgement[] {
   return [error('/sys/bus/xen-backend is missing: this kernel has no Xen backends', 'use one with CONFIG_XEN_BACKEND')];
 }
 
-function judgeAgents({ programs, xenstore }: Machine): Judgement[] {
+function judgeAgents({ programs, xenstore, observes }: Machine): Judgement[] {
+  if (observes) return judgeObservers(programs);
   if (inTrouble(xenstore) && programs.length === 0) return [];
   const names = programs.map(({ command, pid }) => `${command} (pid ${pid})`).join(', ');
   if (programs.length > 1)
@@ -99,7 +107,16 @@ function judgeAgents({ programs, xenstore }: Machine): Judgement[] {
   return [warning(`${names} runs`, 'stop it before vifd run is started: both would attach the same vifs')];
 }
 
-function judgeUdevRules({ files }: Machine): Judgement[] {
+/** Whoever attaches vifs beside it does what is his. */
+function judgeObservers(programs: Machine['programs']): Judgement[] {
+  const own = programs.filter(({ command }) => command === 'vifd run').map(({ pid }) => `vifd run (pid ${pid})`);
+  if (own.length > 1) return [error(`several vifd run: ${own.join(', ')}`, 'stop all but one vifd run')];
+  if (own.length === 1) return [ok(`${own[0]} runs and only observes`)];
+  return [warning('no vifd seems to run: what [bridge] and [bind] ask for is not seen to', 'vifd run')];
+}
+
+function judgeUdevRules({ files, observes }: Machine): Judgement[] {
+  if (observes) return [];
   const competing = files.udevRules.filter(({ text }) => activeLines(text).some(runsHotplug));
   if (competing.length === 0) return [ok('no udev rule attaches vifs')];
   return competing.map(({ path }) =>
@@ -113,7 +130,8 @@ function judgeUdevRules({ files }: Machine): Judgement[] {
 const runsHotplug = (line: string): boolean =>
   line.includes('xen-backend') && /\bRUN(\{program\})?\s*\+?=/.test(line) && !line.includes('vifd');
 
-function judgeInterfaces({ files }: Machine): Judgement[] {
+function judgeInterfaces({ files, observes }: Machine): Judgement[] {
+  if (observes) return [];
   const stanza = /^\s*(allow-\S+|auto|iface)\s.*\bvif[\d*[/]/;
   return files.interfaces
     .filter(({ text }) => activeLines(text).some((line) => stanza.test(line) || /^\s*allow-hotplug\s+\/vif/.test(line)))
@@ -175,10 +193,15 @@ function judgeSilo({ vifs }: Machine): Judgement[] {
   ];
 }
 
-function judgeVifs({ vifs, xenstore }: Machine): Judgement[] {
+function judgeVifs({ vifs, xenstore, observes }: Machine): Judgement[] {
   if (inTrouble(xenstore)) return [];
-  const failed = vifs.flatMap(judgeVif);
+  const failed = vifs.flatMap(observes ? judgeOthersVif : judgeVif);
   return failed.length > 0 ? failed : [ok(`of the vifs here (${vifs.length}) none has failed`)];
+}
+
+function judgeOthersVif(seen: VifSeen): Judgement[] {
+  const { health, problem, remedy } = byOthers(seen, reportVif(seen));
+  return health === 'failed' ? [error(`vif ${keyText(seen.key)}: ${problem}`, remedy ?? '')] : [];
 }
 
 function judgeVif(seen: VifSeen): Judgement[] {
@@ -186,4 +209,14 @@ function judgeVif(seen: VifSeen): Judgement[] {
   if (problem?.verdict !== 'wrong') return [];
   const { key } = seen;
   return [error(`vif ${keyText(key)}: ${problem.says}`, `${problem.remedy} (vifd explain ${keyText(key)})`)];
+}
+
+/** Without an agent that is none's fault here: the check of agents says so. */
+function judgeOwnNetwork({ own, programs }: Machine): Judgement[] {
+  const runs = programs.some(({ command }) => command === 'vifd run');
+  return own.map(({ table, state, interfaces, lacks }) => {
+    const says = `${table} is ${state}${interfaces.length === 0 ? '' : ` on ${interfaces.join(', ')}`}`;
+    if (state !== 'incomplete') return ok(lacks.length === 0 ? says : `${says} ${lacks.join('; ')}`);
+    return warning(`${says}: ${lacks.join('; ')}`, runs ? 'see the log of vifd: journalctl -u vifd' : 'vifd run');
+  });
 }

@@ -62,8 +62,10 @@ const FR_ACT_TO_TBL = 1;
 export const RT_TABLE_MAIN = 254;
 /** Marks routes and rules as vifd's: `proto 118` in ip(8). Not in iproute2's rt_protos. */
 export const RTPROT_VIFD = 118;
+/** The same for what [bridge] and [bind] ask for: of its own mark a vif takes away what it does not want. */
+export const RTPROT_VIFD_OWN = 119;
 /** What the kernel takes for an IPv6 route without one. */
-const IPV6_METRIC = 1024;
+export const IPV6_METRIC = 1024;
 
 export interface Route {
   readonly destination: Prefix;

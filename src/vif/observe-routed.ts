@@ -40,7 +40,8 @@ export async function observeRoute(
     want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, maxAgeMs, 'nat'),
     readForwarding(),
   ]);
-  return { ...found, routes, rules, proxies, masquerade, forwards };
+  const ipv4 = forwards.ipv4 || found.uplink?.ipv4?.forwarding === true; // the vif's own is set for it
+  return { ...found, routes, rules, proxies, masquerade, forwards: { ...forwards, ipv4 } };
 }
 
 /** IPv4 looks at the interface that a packet comes in by, IPv6 only at all together. */

@@ -19,6 +19,7 @@ import {
   type Route,
   RT_TABLE_MAIN,
   RTPROT_VIFD,
+  RTPROT_VIFD_OWN,
   type SeenProxy,
   type SeenRoute,
   type SourceRule,
@@ -203,7 +204,9 @@ export const hasFamily = ({ ipv6 }: Link, family: Family): boolean =>
 
 function addressSteps(link: Link, seen: readonly LinkAddress[], { gateways }: RoutedPlace, settled: boolean): Step[] {
   const wanted = gateways.filter(({ family }) => hasFamily(link, family));
-  const extra = seen.filter((address) => !wanted.some((prefix) => isAddress(prefix, address)));
+  const extra = seen.filter(
+    (address) => address.protocol !== RTPROT_VIFD_OWN && !wanted.some((prefix) => isAddress(prefix, address)),
+  );
   const missing = wanted.filter(
     (prefix) => !seen.some((address) => isAddress(prefix, address) && (settled || prefix.family === 'ipv4')),
   );

@@ -2,7 +2,7 @@
  * Which settings count for a vif. From the weakest: the defaults; [vif]; what dom0 wrote; the rules that match, in their
  * order. Pure.
  */
-import { type Config, type Rule, VIF_DEFAULTS, type VifSettings } from '../config/schema.js';
+import { type Config, VIF_DEFAULTS, type VifMatch, type VifSettings } from '../config/schema.js';
 import type { VifBackend } from './backend.js';
 import { parseAddressPattern, parsePattern } from './pattern.js';
 
@@ -55,7 +55,7 @@ function saidByDom0(backend: VifBackend): Layer {
 
 export const scriptName = ({ script }: VifBackend): string => script.slice(script.lastIndexOf('/') + 1);
 
-function matches(rule: Rule, backend: VifBackend): boolean {
+export function matches(rule: VifMatch, backend: VifBackend): boolean {
   const { key, ip } = backend;
   return (
     some(rule.matchDomid, (domid) => domid === key.domid) &&

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { execa, execaSync } from 'execa';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
@@ -177,6 +177,32 @@ describe('an interface', () => {
     await observe('[bind.a]\nwhen.interface = "vif5.0"\naddresses = "192.0.2.4/24"\n');
     expect(said('warn')).toEqual(['[bind.a]: vif5.0 is a port of br1, where addresses have no effect; set on = "br1"']);
     expect(global('vif5.0')).toEqual([]);
+  });
+
+  test('whose IPv6 route another one overrules by its metric: the log says so, until that is gone', async () => {
+    for (const name of ['br1', 'other']) {
+      ip('link', 'add', name, 'type', 'bridge');
+      ip('link', 'set', name, 'up');
+    }
+    const theirs = ['2001:db8:9::/64', 'dev', 'other', 'metric', '100'];
+    ip('-6', 'route', 'add', ...theirs);
+    ip('-6', 'route', 'add', '2001:db8:8::/64', 'dev', 'other', 'metric', '100');
+    await observe(
+      '[bind.a]\nwhen.interface = "br1"\naddresses = "2001:db8:1::1/64"\nroutes = ["2001:db8:9::/64", "2001:db8:1::/64", "2001:db8:8::/64 metric 200"]\n',
+    );
+    expect(said('warn')).toEqual([
+      '[bind.a]: the route 2001:db8:9:0:0:0:0:0/64 metric 100 through other stands in the way of the one in [bind.a], which has 1024; give that a lower metric',
+    ]);
+    const way = () => ip('-6', 'route', 'get', '2001:db8:9::7');
+    expect(way()).toContain('dev other');
+    ip('-6', 'route', 'del', ...theirs);
+    expect(way()).toContain('dev br1');
+    ip('link', 'set', 'br1', 'txqueuelen', '77'); // has it look
+    await eventually(() => showLink('br1')?.txqlen === 77);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    ip('-6', 'route', 'add', ...theirs);
+    ip('link', 'set', 'br1', 'txqueuelen', '78');
+    await eventually(() => said('warn').length === 2); // it had forgotten the first
   });
 
   test('waits for the one that gets the addresses', async () => {
@@ -352,6 +378,67 @@ forwarding = true
     await eventually(() => dom0.ping('192.0.2.1'), 10_000);
   });
 
+  test('masqueraded: the router needs no route back; others flush it; it ends with the link, and outlives vifd', async () => {
+    const nft = (...args: string[]) => execaSync('nft', args, { reject: false }).stdout;
+    onTestFinished(() => void nft('flush', 'ruleset'));
+    const table = () => nft('list', 'table', 'inet', 'vifd_bind');
+    addPeer('eth7', '192.0.2.1/24');
+    const text = CONFIG.replace('forwarding = true', 'masquerade = true');
+    await observe(text);
+    const dom0 = addPeer('vif0.0', '10.0.0.2/24');
+    dom0.ip('route', 'add', 'default', 'via', '10.0.0.1');
+    ip('link', 'set', 'vif0.0', 'master', 'br_dom0');
+    await agent?.saw(({ msg }) => msg === '[bind.dom0]: what comes in by br_dom0 is masqueraded');
+    await eventually(() => dom0.ping('192.0.2.1'), 10_000);
+    expect(table()).toMatch(/meta nfproto ipv4 oifname != "br_dom0" masquerade/);
+    nft('flush', 'ruleset');
+    expect(dom0.ping('192.0.2.1')).toBe(false);
+    await eventually(() => dom0.ping('192.0.2.1'), 25_000);
+    await agent?.kill('SIGTERM');
+    await observe(text);
+    expect(dom0.ping('192.0.2.1')).toBe(true);
+    expect(said('info').filter((msg) => msg.includes('masqueraded'))).toEqual([]);
+    await agent?.kill('SIGTERM');
+    ip('link', 'del', 'vif0.0');
+    await observe(text);
+    expect(table()).not.toContain('bound_');
+    expect(said('info')).toContain('[bind]: what comes in by br_dom0 is masqueraded no more');
+  });
+
+  test('masqueraded without nft: the log says why, and the rest is done', async () => {
+    const path = process.env.PATH;
+    for (const name of ['ip', 'sh']) execaSync('ln', ['-s', execaSync('which', [name]).stdout, join(dir, name)]);
+    process.env.PATH = dir;
+    addVif('vif5.0');
+    await observe('[bind.a]\nwhen.interface = "vif5.0"\naddresses = "10.0.0.1/24"\nmasquerade = true\n');
+    process.env.PATH = path;
+    expect(said('warn')).toEqual([
+      '[bind.a]: what comes in by vif5.0 is not masqueraded: nft cannot be run (ENOENT); install nftables',
+    ]);
+    expect(global('vif5.0')).toEqual(['10.0.0.1/24']);
+  });
+
+  test('masqueraded on a routed vif: the agent takes it for no leftover', async () => {
+    const nft = (...args: string[]) => execaSync('nft', args, { reject: false }).stdout;
+    onTestFinished(() => void nft('flush', 'ruleset'));
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    await host.createGuest(5, [{ script: 'vif-route', ip: '203.0.113.7' }]);
+    writeFileSync(
+      config(),
+      '[vif]\nguard = "off"\ngateway = "203.0.113.1"\n[bind.a]\nwhen.interface = "vif5.0"\nmasquerade = true\n',
+    );
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(async () => (await host.backendNode(5, 0, 'hotplug-status')) === 'connected');
+    await host.createGuest(6, [{ script: 'vif-route', ip: '203.0.113.8' }]);
+    await host.destroyGuest(6); // has the agent look for leftovers
+    await eventually(() => showLink('vif6.0') === undefined);
+    expect(nft('list', 'table', 'inet', 'vifd_bind')).toContain('"vif5.0" : jump bound_');
+    expect(said('info').filter((msg) => msg.includes('masqueraded'))).toHaveLength(1);
+    await host.destroyGuest(5);
+    await eventually(() => !nft('list', 'table', 'inet', 'vifd_bind').includes('vif5.0'));
+  });
+
   test('with vifd attaching: the bridges are there before the vifs, and a link that vifd makes is bound', async () => {
     addPeer('eth7');
     const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
@@ -369,6 +456,77 @@ forwarding = true
   });
 });
 
+describe('vifd status and vifd doctor where vifd only observes', () => {
+  const vifd = (command: string, xenstore: string, ...more: string[]) =>
+    execaSync(process.execPath, ['dist/main.js', command, '--xenstore', xenstore, ...more], { reject: false });
+  const STANZAS = `
+[bridge.br_lan]
+ports = "eth7"
+
+[bind.a]
+when.bridge = "br1"
+addresses = "192.0.2.4/24"
+
+[bind.b]
+when.vif.mac = "00:16:3e:00:00:01"
+on = "br1"
+addresses = "198.51.100.4/24"
+`;
+
+  test('without xenstore: what is bound, what waits, what lacks', async () => {
+    addPeer('eth7');
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    addVif('vif5.0');
+    ip('link', 'set', 'vif5.0', 'master', 'br1');
+    await observe(STANZAS);
+    const store = join(dir, 'no-xenstore');
+    const status = vifd('status', store);
+    expect(status.stdout.split('\n')).toEqual([
+      `vifd run (pid ${agent?.pid}) runs here and only observes (agent.mode = "observe"): vifs are attached by others`,
+      'no vifs',
+      '[bridge.br_lan]  in force on br_lan',
+      '[bind.a]  in force on br1',
+      '[bind.b]  waiting (for a vif as when.vif has it)',
+    ]);
+    expect(status.exitCode).toBe(0);
+    const codes = JSON.parse(vifd('doctor', store, '--json').stdout).findings.filter(
+      ({ severity }: { severity: string }) => severity !== 'ok',
+    );
+    expect(codes.map(({ code }: { code: string }) => code)).not.toContain('agent');
+    expect(codes.map(({ code }: { code: string }) => code)).not.toContain('netback');
+    await agent?.kill('SIGTERM');
+    ip('link', 'set', 'eth7', 'nomaster');
+    const { own, mode } = JSON.parse(vifd('status', store, '--json', '-c', config()).stdout);
+    expect([mode, own[0]]).toEqual([
+      'observe',
+      {
+        table: '[bridge.br_lan]',
+        state: 'incomplete',
+        interfaces: ['br_lan'],
+        lacks: ['not so yet: eth7 joined br_lan'],
+      },
+    ]);
+  });
+
+  test('vifs of others are judged by what others say of them', async () => {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    ip('link', 'add', 'br1', 'type', 'bridge');
+    writeFileSync(config(), `[agent]\nmode = "observe"\n${STANZAS}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: '00:16:3e:00:00:01', bridge: 'no_such' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    const status = () =>
+      execa(process.execPath, ['dist/main.js', 'status', '--xenstore', host.socketOf(NICDOM)], { reject: false });
+    await eventually(async () => /^5\/0 {2}vif5\.0 .* waiting$/m.test((await status()).stdout), 10_000);
+    await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(async () => /^5\/0 {2}vif5\.0 .* connected {2}connected$/m.test((await status()).stdout), 10_000);
+    expect((await status()).stdout).toContain('[bind.b]  in force on br1');
+    expect((await status()).exitCode).toBe(0);
+  });
+});
+
 test('another program that undoes all: repairs come later and later, and the log says so once', async () => {
   addPeer('eth7');
   await observe('[bridge.br_lan]\nports = "eth7"\n');
@@ -383,4 +541,90 @@ test('another program that undoes all: repairs come later and later, and the log
   expect(said('warn')).toEqual([
     '[bridge] and [bind]: another program keeps changing what they ask for, so repairs come ever later; "ip monitor" shows what, have it leave these interfaces alone',
   ]);
+});
+
+describe('a vif that is bound by what dom0 wrote of it', () => {
+  const MACS = ['00:16:3e:00:00:01', '00:16:3e:00:00:02'];
+  const stanza = (on = '') =>
+    `[bind.lan]\nwhen.vif = { mac = "${MACS[1]}", script = "vif-*" }\n${on}addresses = "10.9.0.1/24"\nrun = [["${program('plug')}"]]\ngone.run = [["${program('unplug')}"]]\n`;
+  async function startHost(): Promise<SimulatedHost> {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    return host;
+  }
+
+  test('attached by vifd: on the interface of its name, when it is connected, once, until it leaves', async () => {
+    const host = await startHost();
+    writeFileSync(config(), `[vif]\nguard = "off"\ngateway = "203.0.113.1"\n${stanza()}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const vif = (i: number) => ({ mac: MACS[i] as string, script: 'vif-route', ip: `203.0.113.${7 + i}` });
+    await host.createGuest(5, [vif(0), { ...vif(1), vifname: 'fw-lan' }]);
+    await eventually(() => called().length === 1);
+    expect(called()).toEqual(['plug  lan appeared fw-lan']);
+    expect(global('fw-lan').sort()).toEqual(['10.9.0.1/24', '203.0.113.1/32']);
+    expect(global('vif5.0')).toEqual(['203.0.113.1/32']);
+    host.store.disconnect(NICDOM);
+    await agent.saw(({ msg }) => /^ready/.test(msg) && agent?.log.filter((one) => /^ready/.test(one.msg)).length === 2);
+    await host.destroyGuest(5);
+    await eventually(() => called().length === 2);
+    expect(called()[1]).toBe('unplug  lan gone fw-lan');
+  });
+
+  test('attached by others, where mode is "observe"; xenstore that comes late, and goes', async () => {
+    ip('link', 'add', 'xenbr0', 'type', 'bridge');
+    const text = stanza('on = "xenbr0"\n');
+    await observe(text);
+    await agent?.saw(({ level, msg }) => level === 'warn' && /^\[bind\] with when\.vif: .*no-xenstore/.test(msg));
+    await agent?.kill('SIGTERM');
+    const host = await startHost();
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: MACS[1] as string, bridge: 'xenbr0' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    ip('link', 'set', 'vif5.0', 'master', 'xenbr0');
+    expect(called()).toEqual([]);
+    await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(() => called().length === 1);
+    expect(called()).toEqual(['plug  lan appeared vif5.0']);
+    expect(global('xenbr0')).toEqual(['10.9.0.1/24']);
+    await host.store.unlisten(NICDOM);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(called()).toHaveLength(1);
+    ip('link', 'del', 'vif5.0');
+    await eventually(() => called().length === 2);
+    expect(called()[1]).toBe('unplug  lan gone vif5.0');
+    await eventually(() => global('xenbr0').length === 0);
+  });
+});
+
+describe('on a routed vif', () => {
+  /** vif5.0, connected, with this stanza of a binding. */
+  async function routed(stanza: string): Promise<SimulatedHost> {
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    await host.createGuest(5, [{ script: 'vif-route', ip: '203.0.113.7' }]);
+    writeFileSync(config(), `[vif]\nguard = "off"\ngateway = "203.0.113.1"\n${stanza}`);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(async () => (await host.backendNode(5, 0, 'hotplug-status')) === 'connected');
+    return host;
+  }
+
+  test("a binding's address and route stay beside the vif's own, and nobody fights", async () => {
+    await routed(
+      '[bind.more]\nwhen.interface = "vif5.0"\naddresses = "10.9.0.1/24"\nroutes = ["198.51.100.0/24", "2001:db8:9::/64"]\n',
+    );
+    const shown = () => [...ip('route').split('\n'), ...ip('-6', 'route').split('\n')].join('\n');
+    await eventually(() => shown().includes('198.51.100.0/24') && global('vif5.0').includes('10.9.0.1/24'));
+    ip('link', 'set', 'vif5.0', 'txqueuelen', '7'); // has both look again
+    await eventually(() => showLink('vif5.0')?.txqlen === 1000);
+    const { length } = agent?.log ?? [];
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(agent?.log.slice(length).map(({ msg }) => msg)).not.toContainEqual(
+      expect.stringMatching(/removed|vif5.0, | no route|on vif5.0$/),
+    );
+    expect(global('vif5.0').sort()).toEqual(['10.9.0.1/24', '203.0.113.1/32']);
+    expect(shown()).toMatch(/^203\.0\.113\.7 dev vif5\.0 proto 118 /m);
+    expect(shown()).toMatch(/^198\.51\.100\.0\/24 dev vif5\.0 proto 119 /m);
+    expect(shown()).toMatch(/^2001:db8:9::\/64 dev vif5\.0 proto 119 /m);
+  });
 });

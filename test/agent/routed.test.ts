@@ -287,6 +287,32 @@ describe('a routed vif', () => {
     expect(ip('route', 'show', 'dev', 'vif5.0')).toContain('203.0.113.7');
   });
 
+  test('IPv4 forwarding of the uplink alone is enough, and nobody complains', async () => {
+    const outside = await addOutside('eth0', ['203.0.113.1/24'], ['203.0.113.2/24']);
+    sysctl('ipv4/ip_forward', '0');
+    sysctl('ipv4/conf/eth0/forwarding', '1');
+    await start('', 'vif5.0');
+    await world.host.createGuest(5, [{ script: 'vif-route', mac: MAC, ip: '203.0.113.7' }]);
+    await world.connected(5);
+    guest('vif5.0').ip('addr', 'add', '203.0.113.7', 'dev', 'eth0');
+    guest('vif5.0').ip('route', 'add', 'default', 'via', '203.0.113.1', 'dev', 'eth0', 'onlink');
+    await eventually(() => outside.reaches('203.0.113.7'), 10_000);
+    expect(world.agent.log.filter(({ level }) => level === 'warn')).toEqual([]);
+    const doctor = async () => {
+      const argv = ['dist/main.js', 'doctor', '--json', '--xenstore', socket()];
+      const { findings } = JSON.parse((await execa(process.execPath, argv, { reject: false })).stdout);
+      return findings.find(({ code }: { code: string }) => code === 'forwarding');
+    };
+    expect(await doctor()).toMatchObject({ severity: 'ok' });
+    sysctl('ipv4/ip_forward', '1');
+    sysctl('ipv4/conf/eth0/forwarding', '0');
+    await eventually(async () => !(await outside.reaches('203.0.113.7')));
+    expect(await doctor()).toMatchObject({
+      severity: 'error',
+      message: 'eth0 passes no IPv4 packets on, so no answers reach vif5.0',
+    });
+  });
+
   test('where the domain passes nothing on the log says what to do', async () => {
     sysctl('ipv4/ip_forward', '0');
     sysctl('ipv6/conf/all/forwarding', '0');

@@ -223,10 +223,25 @@ describe('files', () => {
   });
 
   test.each([
-    ['addresses = "10.0.0.1/8"', 'bind.a is a table with neither of them; expected when.interface or when.bridge'],
+    [
+      'addresses = "10.0.0.1/8"',
+      'bind.a is a table with none of them; expected when.interface, when.bridge or when.vif',
+    ],
     [
       'when.interface = "*"\nwhen.bridge = "b"',
-      'bind.a is a table with both of them; expected when.interface or when.bridge',
+      'bind.a is a table with several of them; expected when.interface, when.bridge or when.vif',
+    ],
+    [
+      'units = "x.mount"\nwhen.vif = {}',
+      'bind.a is a table with none of them; expected when.interface, when.bridge or when.vif',
+    ],
+    [
+      'when.vif.mac = "00:*"\nwhen.bridge = "b"',
+      'bind.a is a table with several of them; expected when.interface, when.bridge or when.vif',
+    ],
+    [
+      'when.vif.mac = "00:1g"',
+      'bind.a.when.vif.mac is "00:1g"; expected a MAC address, in which * stands for anything',
     ],
   ])('a binding to nothing, or to two things: %j', async (text, fault) => {
     const main = await write('vifd.toml', `\n[bind.a]\n${text}\n`);

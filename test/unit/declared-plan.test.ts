@@ -11,6 +11,7 @@ import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
 import type { SeenRoute } from '../../src/network/routes.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { ensureSysctl } from '../../src/network/sysctl.js';
+import type { VifBackend } from '../../src/vif/backend.js';
 import { parseVlans } from '../../src/vif/vlan.js';
 
 const named = (table: string, settings: Record<string, unknown>) =>
@@ -93,6 +94,21 @@ describe('a declared bridge', () => {
     expect(words(planBridge(bridge({ stp: true, forward_delay: 4 }), there).steps)).toEqual([
       'stp=true forwardDelay=4',
     ]);
+  });
+
+  test('an IPv6 gateway that another default route overrules: made and warned of', () => {
+    const default6 = (more: Partial<SeenRoute>) => by(eth0, '::/0', 'fe80::9', { metric: 100, ...more });
+    const plan = (route: SeenRoute, settings = {}) =>
+      planBridge(bridge({ gateway: 'fe80::1', ...settings }), seen([br, eth0], { routes: [route] }));
+    const { steps, warnings } = plan(default6({}));
+    expect(words(steps)).toEqual(['route 0:0:0:0:0:0:0:0/0 via fe80::1 on br']);
+    expect(warnings).toEqual([
+      'the route 0:0:0:0:0:0:0:0/0 via fe80::9 metric 100 through eth0 stands in the way of the one in [bridge.br], which has 1024; give that a lower metric',
+    ]);
+    expect(plan(default6({}), { metric: 200 }).warnings).toEqual([]); // to be behind it
+    expect(plan(default6({ table: 100 })).warnings).toEqual([]);
+    expect(plan(default6({ protocol: 119 })).warnings).toEqual([]);
+    expect(plan(default6({ ifindex: br.ifindex, gateway: 'fe80::1' })).warnings).toEqual([]);
   });
 
   test("a card's move, and the way back", () => {
@@ -200,6 +216,26 @@ describe('bindings', () => {
     expect(plan([{ ...want, keep: true }], marked).steps.size).toBe(0);
   });
 
+  test('what an older vifd left is known by its mark, which a vif has as well: but its routes have no gateway', () => {
+    const routes = ['10.0.0.0/8 via 192.0.2.1', '203.0.113.7/32'];
+    const want = binding({ 'when.interface': 'vif5.0', on: 'br', routes });
+    const left = (protocol: number) =>
+      plan(
+        [want],
+        seen([br], {
+          routes: [by(br, '10.0.0.0/8', '192.0.2.1', { protocol }), by(br, '203.0.113.7/32', undefined, { protocol })],
+        }),
+      )
+        .steps.get('br')
+        ?.map((step) => [describeStep(step), 'route' in step && step.route.protocol]);
+    expect(left(118)).toEqual([['route 10.0.0.0/8 via 192.0.2.1 off br', 118]]);
+    expect(left(119)).toEqual([
+      ['route 10.0.0.0/8 via 192.0.2.1 off br', 119],
+      ['route 203.0.113.7/32 off br', 119],
+    ]);
+    expect(left(3)).toBeUndefined();
+  });
+
   test("a gateway that is configured anew takes the place of the old one, and no other program's", () => {
     const want = binding({ 'when.interface': 'eth0', gateway: '192.0.2.1' });
     const there = (protocol: number) => seen([eth0], { routes: [by(eth0, '0.0.0.0/0', '192.0.2.9', { protocol })] });
@@ -214,10 +250,40 @@ describe('bindings', () => {
     ]);
   });
 
+  test('what is masqueraded: by interface, of the families that stand in the bindings', () => {
+    const mask = (settings: Record<string, unknown>) =>
+      binding({ 'when.interface': '*', masquerade: true, ...settings });
+    const both = [{ ...mask({ addresses: '10.0.0.1/8' }), name: 'a' }, mask({ addresses: '2001:db8::1/64' })];
+    expect([...plan(both, seen([eth0])).masqueraded]).toEqual([['eth0', { binding: 'a', families: ['ipv4', 'ipv6'] }]]);
+    expect([...plan([mask({ on: 'br0' })], seen([eth0])).masqueraded]).toEqual([]);
+    const odd = plan([mask({})], seen([link('a"*')]));
+    expect([...odd.masqueraded, ...(odd.warnings.get('br') ?? [])]).toEqual([
+      'a"* cannot be masqueraded: nft takes letters, digits, ".", "_" and "-" in its name',
+    ]);
+    expect(odd.steps.size).toBe(0);
+    expect(plan([{ ...mask({}), masquerade: false }], seen([eth0])).masqueraded.size).toBe(0);
+  });
+
+  test('vifs that are bound', () => {
+    const aVif = (domid: number, mac: string) => ({
+      ifname: `vif${domid}.0`,
+      backend: { key: { domid, devid: 0 }, mac, ip: [], script: '/x/vif-bridge', type: 'vif' } as unknown as VifBackend,
+    });
+    const vifs = [aVif(5, '00:16:3e:00:00:01'), aVif(6, '00:16:3e:00:00:02')];
+    const names = (settings: Record<string, unknown>, links = [vif, link('vif6.0')]) =>
+      appearances(binding(settings), seen(links), vifs).map(({ ifname }) => ifname);
+    expect(names({ 'when.vif.mac': '00:16:3e:*' })).toEqual(['vif5.0', 'vif6.0']);
+    expect(names({ 'when.vif.mac': '00:16:3e:*', 'when.vif.domid': 6 })).toEqual(['vif6.0']);
+    expect(names({ 'when.vif.script': 'vif-route' })).toEqual([]);
+    expect(names({ 'when.vif.mac': '00:16:3e:*' }, [vif])).toEqual(['vif5.0']); // not made yet, or gone
+    expect(names({ 'when.interface': 'x' })).toEqual([]);
+  });
+
   test('what is forwarded', () => {
     const families = (settings: Record<string, unknown>) => forwardedFamilies(binding({ on: 'x', ...settings }));
     expect(families({ addresses: '10.0.0.1/8' })).toEqual([]);
     expect(families({ forwarding: true })).toEqual(['ipv4']);
+    expect(families({ masquerade: true })).toEqual(['ipv4']);
     expect(families({ forwarding: true, addresses: '2001:db8::1/64' })).toEqual(['ipv6']);
     expect(families({ forwarding: true, addresses: ['2001:db8::1/64', '10.0.0.1/8'] })).toEqual(['ipv6', 'ipv4']);
   });

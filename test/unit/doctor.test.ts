@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type Check, examine, formatFindings, type Severity } from '../../src/doctor/finding.js';
 import type { Machine } from '../../src/doctor/machine.js';
 import { NETWORK_CHECKS } from '../../src/doctor/network-checks.js';
+import { formatObservers } from '../../src/doctor/own-network.js';
 import { parseIptablesPolicy, parseNftChains } from '../../src/doctor/policies.js';
 import { matchesVif } from '../../src/doctor/unit-file.js';
 import { XEN_CHECKS } from '../../src/doctor/xen-checks.js';
@@ -35,6 +36,9 @@ const HEALTHY: Machine = {
   forwards: { ipv4: true, ipv6: true },
   programs: [VIFD],
   netback: 'loaded',
+  observes: false,
+  asksForVifs: false,
+  own: [],
 };
 
 const examined = (more: Partial<Machine>) => examine({ ...HEALTHY, ...more }, CHECKS);
@@ -146,6 +150,13 @@ const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
     { netback: 'no bus' },
     '/sys/bus/xen-backend is missing: this kernel has no Xen backends',
     'use one with CONFIG_XEN_BACKEND',
+  ],
+  [
+    'own-network',
+    'warning',
+    { own: [{ table: '[bind.b]', state: 'incomplete', interfaces: ['br0'], lacks: ['net.ipv4.ip_forward is 0'] }] },
+    '[bind.b] is incomplete on br0: net.ipv4.ip_forward is 0',
+    'see the log of vifd: journalctl -u vifd',
   ],
   ['agent', 'warning', { programs: [] }, 'no agent seems to run: new vifs will not be attached', 'vifd run'],
   [
@@ -416,6 +427,87 @@ test('of NetworkManager, excepted devices and other lists do not count', () => {
     const { findings } = examined({ ...NM_RUNS, ...files({ networkManager: file('a', text) }) });
     expect(findings).toContainEqual(expect.objectContaining({ code: 'networkmanager', severity: 'warning' }));
   }
+});
+
+describe('where vifd only observes', () => {
+  const FAILED = seen({ live: live({ state: '2', 'hotplug-status': 'error', 'hotplug-error': 'no br0' }) });
+  const bare: Partial<Machine> = {
+    observes: true,
+    xenstore: { ...store, domid: '0' },
+    netback: 'missing',
+    links: [],
+    ethtoolFault: 'no family',
+    programs: [VIFD, DEVD],
+    vifs: [seen({ link: undefined, placeFault: { code: 'X', message: 'no bridge', hint: '' } }), routedVif],
+    forwards: { ipv4: false, ipv6: false },
+    ...files({ udevRules: file('xen.rules', UDEV_RULE), interfaces: file('interfaces', 'allow-hotplug /vif*\n') }),
+  };
+  const problems = (more: Partial<Machine>) =>
+    examined({ ...bare, ...more }).findings.filter(({ severity }) => severity !== 'ok');
+
+  test('what attaching vifs would need is not missed, nor is who attaches them in the way', () => {
+    expect(problems({})).toEqual([]);
+    expect(problems({ observes: false }).map(({ code }) => code)).toEqual(
+      expect.arrayContaining(['domain', 'netback', 'agent', 'udev-rules', 'ifupdown', 'vif', 'ethtool', 'forwarding']),
+    );
+    expect(problems(withLinks(bridge, vif))).toEqual([]); // the firewall's vif is the uplink
+  });
+
+  test.each<[string, Severity, Partial<Machine>, string]>([
+    ['agent', 'warning', { programs: [DEVD] }, 'no vifd seems to run: what [bridge] and [bind] ask for is not seen to'],
+    [
+      'agent',
+      'error',
+      { programs: [VIFD, { ...VIFD, pid: 78 }] },
+      'several vifd run: vifd run (pid 77), vifd run (pid 78)',
+    ],
+    [
+      'xenstore',
+      'error',
+      { ...noXenstore, asksForVifs: true },
+      '/dev/xen/xenbus: permission denied: run as root. What needs xenstore (vifs, agents, quotas) was not examined',
+    ],
+    ['vif', 'error', { vifs: [FAILED] }, 'vif 5/0: who attaches vifs here has failed: "no br0"'],
+  ])('%s: %s', (code, severity, more, message) =>
+    expect(problems(more)).toEqual([expect.objectContaining({ code, severity, message })]),
+  );
+
+  test('without xenstore, where nothing asks it', () => expect(problems(noXenstore)).toEqual([]));
+
+  test('what is said instead', () => {
+    const said = (more: Partial<Machine>) => examined({ ...bare, ...more }).findings.map(({ message }) => message);
+    expect(said({})).toEqual(
+      expect.arrayContaining([
+        'this is dom0, where vifd only observes: the toolstack attaches the vifs',
+        'vifd run (pid 77) runs and only observes',
+      ]),
+    );
+    expect(said(noXenstore)).toContain(
+      'xenstore does not answer; vifd only observes here, and no binding has when.vif, which would need it',
+    );
+    expect([formatObservers([VIFD, DEVD]), formatObservers([])]).toEqual([
+      'vifd run (pid 77) runs here and only observes (agent.mode = "observe"): vifs are attached by others, as xl devd (pid 88)',
+      'no vifd seems to run here; it would only observe (agent.mode = "observe"): vifs are attached by others',
+    ]);
+  });
+});
+
+test('bridges and bindings of this domain', () => {
+  const own = [
+    { table: '[bridge.br0]', state: 'in force', interfaces: ['br0'], lacks: [] },
+    { table: '[bind.a]', state: 'waiting', interfaces: [], lacks: ['for vif0.0'] },
+    { table: '[bind.b]', state: 'incomplete', interfaces: ['br0'], lacks: ['net.ipv4.ip_forward is 0'] },
+  ] as const;
+  const said = (more: Partial<Machine>) =>
+    examined({ own, ...more })
+      .findings.filter(({ code }) => code === 'own-network')
+      .map(({ severity, message, remedy }) => [severity, message, remedy]);
+  expect(said({})).toEqual([
+    ['ok', '[bridge.br0] is in force on br0', ''],
+    ['ok', '[bind.a] is waiting for vif0.0', ''],
+    ['warning', '[bind.b] is incomplete on br0: net.ipv4.ip_forward is 0', 'see the log of vifd: journalctl -u vifd'],
+  ]);
+  expect(said({ programs: [] })[2]?.[2]).toBe('vifd run');
 });
 
 describe('the worst finding decides', () => {

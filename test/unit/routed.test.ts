@@ -542,6 +542,9 @@ describe('what is said', () => {
     configFault: undefined,
     vifs,
     hasIp: true,
+    observes: false,
+    asksForVifs: false,
+    own: [],
     running: new Set(),
     files: { udevRules: [], interfaces: [], networkManager: [], networkd: [] },
     bridgeFilter: { iptables: undefined, ip6tables: undefined, dropping: [] },
@@ -555,7 +558,9 @@ describe('what is said', () => {
     expect(findings(machine({ ipv4: true, ipv6: true }))).toEqual([
       expect.objectContaining({ severity: 'ok', message: 'this domain passes on what routed vifs send' }),
     ]);
-    expect(findings(machine({ ipv4: false, ipv6: false }))).toEqual([
+    expect(
+      findings(machine({ ipv4: false, ipv6: false }, [routedSeen({ forwards: { ipv4: false, ipv6: false } })])),
+    ).toEqual([
       expect.objectContaining({
         severity: 'error',
         message: 'this domain passes no IPv4 packets on, which vif5.0 needs',
@@ -565,6 +570,16 @@ describe('what is said', () => {
         message: 'this domain passes no IPv6 packets on, which vif5.0 needs',
         remedy:
           "sysctl -w net.ipv6.conf.all.forwarding=1, and where the domain's own address comes by router advertisements net.ipv6.conf.eth0.accept_ra=2 before it",
+      }),
+    ]);
+    // IPv4 asks the interface: all off and these two on is enough, and all on but the uplink is not.
+    expect(findings(machine({ ipv4: false, ipv6: true }))).toEqual([expect.objectContaining({ severity: 'ok' })]);
+    const uplink = { ...eth0, ipv4: { ...IP_CONF.ipv4, forwarding: false } };
+    expect(findings(machine({ ipv4: true, ipv6: true }, [routedSeen({ uplink })]))).toEqual([
+      expect.objectContaining({
+        severity: 'error',
+        message: 'eth0 passes no IPv4 packets on, so no answers reach vif5.0',
+        remedy: 'sysctl -w net.ipv4.conf.eth0.forwarding=1',
       }),
     ]);
     expect(findings(machine({ ipv4: false, ipv6: false }, [])).map(({ code }) => code)).toEqual(['bridge']);

@@ -1,0 +1,67 @@
+/**
+ * EDGE: has what comes in by bound interfaces leave with this domain's address, in an nftables table of their own: in that of
+ * vifs each name that no vif with NAT has would be taken for a leftover.
+ */
+import { createHash } from 'node:crypto';
+import type { AttachError } from '../errors.js';
+import { type Guard, TABLES } from '../network/guard-table.js';
+import { Nftables } from '../network/nftables.js';
+import type { Family } from '../network/prefix.js';
+import type { Masqueraded } from './wanted.js';
+
+/** Others may have flushed all rules. */
+const MAX_AGE_MS = 5_000;
+
+export class Masquerade {
+  private readonly table = new Nftables({ ...TABLES.nat, table: 'inet vifd_bind' });
+
+  /**
+   * Exactly these, by interface. `said` gets each change; resolves with the faults. Where nft cannot be run there are none to
+   * remove.
+   */
+  async ensure(
+    wanted: ReadonlyMap<string, Masqueraded>,
+    said: (binding: string | undefined, sentence: string) => void,
+  ): Promise<{ binding: string; fault: string }[]> {
+    const faults: { binding: string; fault: string }[] = [];
+    for (const [ifname, { binding, families }] of wanted) {
+      const says = `what comes in by ${ifname} is`;
+      try {
+        if (await this.set(ifname, guardFor(ifname, families))) said(binding, `${says} masqueraded`);
+      } catch (error) {
+        faults.push({ binding, fault: `${says} not masqueraded: ${reasonOf(error as AttachError)}` });
+      }
+    }
+    for (const ifname of await this.table.names()) {
+      if (wanted.has(ifname)) continue;
+      await this.table.set(ifname, undefined).then(
+        () => said(undefined, `what comes in by ${ifname} is masqueraded no more`),
+        () => undefined, // it is tried anew at the next look
+      );
+    }
+    return faults;
+  }
+
+  /** None, as far as is known. */
+  async isEmpty(): Promise<boolean> {
+    return (await this.table.names()).length === 0;
+  }
+
+  /** Resolves with whether it had to be. Rejects with AttachError. */
+  private async set(ifname: string, guard: Guard): Promise<boolean> {
+    if ((await this.table.chainOf(ifname, MAX_AGE_MS)) === guard.chain) return false;
+    await this.table.set(ifname, guard);
+    return true;
+  }
+}
+
+/** Not what goes back by the way it came. */
+function guardFor(ifname: string, families: readonly Family[]): Guard {
+  const rules = families.map((family) => `meta nfproto ${family} oifname != "${ifname}" masquerade`);
+  return { chain: `bound_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
+}
+
+function reasonOf({ code, hint, cause }: AttachError): string {
+  if (code !== 'ENONFT') return `nft refused the rules: ${hint}`;
+  return `nft cannot be run (${(cause as NodeJS.ErrnoException | undefined)?.code}); install nftables`;
+}

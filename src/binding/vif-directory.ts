@@ -1,0 +1,77 @@
+/**
+ * EDGE: the vifs that are connected, as xenstore tells of them.
+ *
+ * INVARIANTS
+ * - While xenstore cannot be asked nothing has gone and nothing has appeared.
+ */
+import { ConnectionError, XenstoreError } from '../errors.js';
+import { kernelName, parseBackend, parseLive, type VifBackend, type VifLive, XenbusState } from '../vif/backend.js';
+import { listBackends, readAllNodes } from '../vif/reader.js';
+import type { XenstoreClient } from '../xenstore/client.js';
+import { BACKEND_ROOT, type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
+import type { SeenVif } from './wanted.js';
+
+export interface VifDirectoryIo {
+  /** The connection to use now; undefined: whoever has it says why there is none. Rejects with ConnectionError. */
+  readonly connect: () => Promise<XenstoreClient | undefined>;
+  /** Something has happened below the directory of vifs. */
+  readonly onEvent: () => void;
+}
+
+export class VifDirectory {
+  private store: XenstoreClient | undefined;
+  /** Those that were connected when they were looked at: they stay so until their directory goes. */
+  private connected = new Map<KeyText, VifBackend>();
+  constructor(private readonly io: VifDirectoryIo) {}
+
+  /** `fault`: why these are those of the time before. */
+  async list(): Promise<{ vifs: readonly SeenVif[]; fault?: string }> {
+    try {
+      const store = await this.open();
+      if (store !== undefined) this.connected = await this.read(store);
+      return { vifs: this.seen() };
+    } catch (error) {
+      if (!(error instanceof ConnectionError || error instanceof XenstoreError)) throw error;
+      return { vifs: this.seen(), fault: error.message };
+    }
+  }
+
+  private seen(): SeenVif[] {
+    return [...this.connected.values()].map(seenVif);
+  }
+
+  private async open(): Promise<XenstoreClient | undefined> {
+    const store = this.store ?? (await this.io.connect());
+    if (store === undefined || store === this.store) return store;
+    await store.watch(BACKEND_ROOT, () => this.io.onEvent());
+    this.store = store;
+    void store.closed.then(() => {
+      this.store = undefined;
+    });
+    return store;
+  }
+
+  private async read(store: XenstoreClient): Promise<Map<KeyText, VifBackend>> {
+    const found = new Map<KeyText, VifBackend>();
+    for (const key of await listBackends(store)) {
+      const backend = this.connected.get(keyText(key)) ?? (await readConnected(store, key));
+      if (backend !== undefined) found.set(keyText(key), backend);
+    }
+    return found;
+  }
+}
+
+export const seenVif = (backend: VifBackend): SeenVif => ({ backend, ifname: backend.vifname ?? kernelName(backend) });
+/** Some netbacks remove the status once they are connected. */
+export const isConnected = ({ hotplugStatus, state }: VifLive): boolean =>
+  hotplugStatus === 'connected' || state === XenbusState.Connected;
+
+/** Undefined for one that is not connected, or that dom0 described badly. */
+async function readConnected(store: XenstoreClient, key: BackendKey): Promise<VifBackend | undefined> {
+  const nodes = await readAllNodes(store, key);
+  try {
+    return isConnected(parseLive(nodes)) ? parseBackend(key, nodes) : undefined;
+  } catch {
+    return undefined;
+  }
+}
