@@ -20,7 +20,7 @@ import { Dnsmasq, endLeftBehind } from './dnsmasq.js';
 import { configText, type Files, filesIn, hostsText, keptLeases, type Offer, optionsText } from './dnsmasq-text.js';
 
 /** Vifs come and go in bunches, and a guest takes longer to ask. */
-const SETTLE_MS = 50;
+const SETTLE_MS = 100;
 const FIRST_RESTART_MS = 200;
 const LAST_RESTART_MS = 30_000;
 /** One that lived so long was not broken from the start. */
@@ -171,10 +171,11 @@ async function write(file: string, text: string): Promise<void> {
 
 const CAP_KILL_SETGID_SETUID = 0b1110_0000n;
 
-/** A root without the right to become another user, or to end what has. */
+/** A root without the right to become another user, or to end what has; or in a user namespace that knows no other. */
 async function staysRoot(): Promise<boolean> {
   if (process.geteuid?.() !== 0) return false;
-  const status = await readFile('/proc/self/status', 'utf8').catch(() => '');
+  const read = (name: string) => readFile(`/proc/self/${name}`, 'utf8').catch(() => '');
+  const [status, users] = await Promise.all([read('status'), read('uid_map')]);
   const rights = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  return (rights & CAP_KILL_SETGID_SETUID) !== CAP_KILL_SETGID_SETUID;
+  return (rights & CAP_KILL_SETGID_SETUID) !== CAP_KILL_SETGID_SETUID || /^\s*\d+\s+\d+\s+1$/m.test(users);
 }

@@ -1,5 +1,6 @@
 /** EDGE: gathers what the doctor's checks judge. Reads only, and loads no module by it. */
 import { readFile } from 'node:fs/promises';
+import { findDnsmasq } from '../dhcp/dnsmasq.js';
 import { ConnectionError, type VifdError, XenstoreError } from '../errors.js';
 import { Kernel } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
@@ -32,6 +33,7 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
       configFault,
       ...(await lookAtXen(store, network.netlinkFault === undefined ? io : undefined)),
       hasIp: statistics.size > 0,
+      hasDnsmasq: (await findDnsmasq()) !== undefined,
       hypervisor: await readTrimmed('/sys/hypervisor/type'),
       running: await runningNames(),
       files: await readConfigurationFiles(),

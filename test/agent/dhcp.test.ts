@@ -1,14 +1,24 @@
 /** DHCP on vifs: a real dnsmasq, started by the agent, and real clients in the guests' namespaces. */
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { execa, execaSync } from 'execa';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { Namespace } from '../netns/guests.js';
 import { ip } from '../netns/namespace.js';
-import { eventually } from './agent-process.js';
+import { AgentProcess, eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
 const world = useWorld();
@@ -52,12 +62,14 @@ function running(): number[] {
     })
     .map(Number);
 }
-const served = (): Promise<number> =>
+/** Its pid, when it serves these and the log says so. */
+const served = (...ifnames: string[]): Promise<number> =>
   eventually(
-    () =>
-      running().length === 1 && (world.agent.log.some(({ msg }) => msg.includes('answers DHCP')) || false)
-        ? running()[0]
-        : undefined,
+    () => {
+      const [pid, ...more] = running();
+      const said = world.agent.log.map(({ msg }) => msg).findLast((msg) => msg.startsWith('dnsmasq answers DHCP on '));
+      return more.length === 0 && said !== undefined && ifnames.every((name) => said.includes(name)) ? pid : undefined;
+    },
     5_000,
     () => world.agent.log.map(({ msg }) => msg).join('\n'),
   );
@@ -134,7 +146,7 @@ const ACK = '5';
 test('each vif gets its own address with gateway, mask and DNS server, and reaches what is beyond', async () => {
   await start(`${NAT}dns = ["9.9.9.9", "192.0.2.53"]\n`, 'vif5.0', 'vif5.1');
   await create(5, { mac: MAC }, { mac: OTHER });
-  await served();
+  await served('vif5.0', 'vif5.1');
   const first = await ask('vif5.0');
   expect(first).toMatchObject({
     ip: '10.0.5.1',
@@ -239,5 +251,132 @@ describe('what ends and comes again', () => {
     await create(6, { mac: OTHER });
     await eventually(() => running().length === 1);
     expect(await ask('vif6.0')).toMatchObject({ ip: '10.0.6.1', router: '10.0.6.128' });
+  });
+});
+
+describe('while dnsmasq runs', () => {
+  const FIXED = { mac: MAC, vifname: 'fw-lan', ip: '192.0.2.7' };
+  const two = async () => {
+    await start(NAT, 'vif5.0', 'vif5.1', 'vif6.0');
+    await create(5, FIXED, { mac: OTHER });
+    const pid = await served('fw-lan', 'vif5.1');
+    expect(await ask('vif5.0')).toMatchObject({ ip: '192.0.2.7' });
+    return pid;
+  };
+  const leave = async () => {
+    expect(await world.host.detachVif(5, 0)).toMatchObject({ ok: true });
+    await eventually(() => !read('hosts').includes('fw-lan'));
+  };
+
+  test('what a guest gets changes without a restart', async () => {
+    const pid = await two();
+    writeFileSync(join(dir, 'vifd.toml'), `${NAT}dns = "9.9.9.9"\n`);
+    process.kill(world.agent.pid, 'SIGHUP');
+    await eventually(() => read('options').includes('9.9.9.9'));
+    await eventually(async () => (await ask('vif5.1'))?.dns === '9.9.9.9');
+    expect(running()).toEqual([pid]);
+  });
+
+  test('a vif that comes again under its name, with another interface, is heard without a restart', async () => {
+    const pid = await two();
+    await leave();
+    await create(6, FIXED);
+    await eventually(() => read('hosts').includes('fw-lan'));
+    expect(await ask('vif6.0')).toMatchObject({ ip: '192.0.2.7', router: '192.0.2.134' });
+    expect(running()).toEqual([pid]);
+  });
+
+  test('an address whose lease was given to another guest is free for its next owner', async () => {
+    await two();
+    await leave();
+    await create(6, { ...FIXED, mac: '00:16:3e:00:06:00' });
+    await eventually(() => read('hosts').includes('fw-lan') && running().length === 1);
+    expect(await ask('vif6.0')).toMatchObject({ ip: '192.0.2.7' });
+    expect(read('leases')).not.toContain(MAC);
+  });
+
+  test('it reads nothing of /etc, and is not root', async () => {
+    const pid = await two();
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(1, -1)).toEqual([
+      '--keep-in-foreground',
+      `--conf-file=${state('conf')}`,
+    ]);
+    expect(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]).not.toBe('0');
+  });
+});
+
+describe('what dnsmasq needs', () => {
+  const warnings = () => world.agent.log.filter(({ level }) => level === 'warn').map(({ msg }) => msg);
+  const withPrefix = (...words: string[]) => {
+    AgentProcess.prefix = words;
+    onTestFinished(() => {
+      AgentProcess.prefix = [];
+    });
+  };
+
+  test('without it the vif is connected, and the log says what to do; once it is there it serves', async () => {
+    const hidden =
+      'for file in /usr/sbin/dnsmasq /usr/bin/dnsmasq; do [ ! -e $file ] || mount --bind /dev/null $file; done';
+    withPrefix('unshare', '--mount', 'sh', '-c', `${hidden}; exec "$@"`, 'sh');
+    await start(NAT, 'vif5.0');
+    await create(5, { mac: MAC });
+    await world.agent.saw(({ level }) => level === 'warn');
+    expect(warnings()).toEqual([
+      'DHCP: guests get no address: dnsmasq is not here: install dnsmasq-base (Debian) or dnsmasq',
+    ]);
+    execaSync('nsenter', [`--mount=/proc/${world.agent.pid}/ns/mnt`, 'umount', '/usr/sbin/dnsmasq']);
+    await served();
+    expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1' });
+    expect(warnings()).toHaveLength(1);
+  });
+
+  const notRoot =
+    process.getuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+      ? undefined
+      : 'skipped: needs root and setpriv';
+  const asUser = async (...capabilities: string[]) => {
+    const user = ['--reuid=65534', '--regid=65534', '--clear-groups', '--no-new-privs'];
+    const all = ['-all', ...capabilities.map((name) => `+${name}`)].join();
+    withPrefix('setpriv', ...user, ...['bounding-set', 'inh-caps', 'ambient-caps'].map((name) => `--${name}=${all}`));
+    guests.set('vif5.0', await Namespace.start());
+    const links = vethLinks({ guestEnd: (ifname) => ({ netns: guest(ifname).pid, ifname: 'eth0' }) });
+    await world.start({ agent: false, netback: { links } });
+    const socket = world.host.socketOf(NICDOM);
+    chmodSync(dirname(socket), 0o755);
+    chmodSync(socket, 0o777);
+    chownSync(dir, 65534, 65534);
+    await startAgent(NAT);
+    await create(5, { mac: MAC });
+  };
+
+  test.skipIf(notRoot !== undefined)(notRoot ?? 'as the service runs with the drop-in: two capabilities', async () => {
+    await asUser('net_admin', 'net_bind_service');
+    const pid = await served();
+    expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1', router: '10.0.5.128' });
+    process.kill(world.agent.pid, 'SIGKILL');
+    await world.agent.kill('SIGKILL');
+    await startAgent(NAT);
+    await eventually(() => running().length === 1 && running()[0] !== pid);
+    expect(warnings()).toEqual([]);
+  });
+
+  test.skipIf(notRoot !== undefined)(
+    notRoot ?? 'as it runs without: the vif is connected, and the log says why not',
+    async () => {
+      await asUser('net_admin');
+      await world.agent.saw(({ level }) => level === 'warn');
+      expect(warnings()).toEqual([
+        'DHCP: guests get no address: dnsmasq does not start: "dnsmasq: failed to bind DHCP server socket: Permission denied"; ' +
+          'it needs CAP_NET_BIND_SERVICE as well, under systemd by the drop-in vifd-dhcp.conf',
+      ]);
+    },
+  );
+
+  test.skipIf(notRoot !== undefined)(notRoot ?? 'a root that may not become another user runs it as root', async () => {
+    withPrefix('setpriv', '--bounding-set=-all,+net_admin,+net_raw,+net_bind_service');
+    await start(NAT, 'vif5.0');
+    await create(5, { mac: MAC });
+    await served();
+    expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1' });
   });
 });

@@ -542,6 +542,7 @@ describe('what is said', () => {
     configFault: undefined,
     vifs,
     hasIp: true,
+    hasDnsmasq: true,
     running: new Set(),
     files: { udevRules: [], interfaces: [], networkManager: [], networkd: [] },
     bridgeFilter: { iptables: undefined, ip6tables: undefined, dropping: [] },
