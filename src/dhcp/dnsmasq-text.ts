@@ -81,6 +81,18 @@ export const optionsText = (offers: readonly Offer[]): string =>
     }),
   );
 
+/** dnsmasq knows a client by its MAC address, wherever it is: one that renews is told to begin anew. */
+export const twinsIn = (offers: readonly Offer[]): string[] =>
+  offers.flatMap(({ ifname, mac }, i) =>
+    offers
+      .slice(i + 1)
+      .filter((other) => other.mac === mac)
+      .map(
+        (other) =>
+          `${ifname} and ${other.ifname} have the same MAC address ${mac}, so each guest's lease ends the other's: give one another mac=`,
+      ),
+  );
+
 /** Without those of an address that is another guest's now: dnsmasq would not give it to that one until they end. */
 export function keptLeases(text: string, offers: readonly Offer[]): string {
   const owners = new Map(offers.map(({ address, mac }) => [address, mac]));

@@ -56,7 +56,7 @@ export class Dnsmasq {
       throw new VifdError('ENODNSMASQ', 'dnsmasq is not here: install dnsmasq-base (Debian) or dnsmasq');
     const child = spawn(program, ['--keep-in-foreground', `--conf-file=${this.config}`], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, LC_ALL: 'C' },
+      env: { LC_ALL: 'C' },
     });
     this.child = child;
     await new Promise<void>((resolve, reject) => {

@@ -17,7 +17,16 @@ import { offerOf } from '../vif/dhcp.js';
 import { KeyedLoop } from '../vif/keyed-loop.js';
 import { type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
 import { Dnsmasq, endLeftBehind } from './dnsmasq.js';
-import { configText, type Files, filesIn, hostsText, keptLeases, type Offer, optionsText } from './dnsmasq-text.js';
+import {
+  configText,
+  type Files,
+  filesIn,
+  hostsText,
+  keptLeases,
+  type Offer,
+  optionsText,
+  twinsIn,
+} from './dnsmasq-text.js';
 
 /** Vifs come and go in bunches, and a guest takes longer to ask. */
 const SETTLE_MS = 100;
@@ -85,7 +94,7 @@ export class DhcpServer {
   private async run(): Promise<number> {
     try {
       await this.bringUp();
-      this.said.warn('DHCP', []);
+      this.said.warn('DHCP', twinsIn(this.current()));
     } catch (error) {
       if (this.stopping.signal.aborted) return 0;
       this.said.warn('DHCP', [`guests get no address: ${(error as Error).message}`]);

@@ -52,7 +52,7 @@ function pairOf(want: RoutedAttachment, gateways: readonly Prefix[]) {
 }
 
 /**
- * The smallest network in which both are a host's. Every client takes it, where some cannot use a gateway beyond a /32; and
+ * The smallest of these networks in which both are a host's. Every client takes it, where some cannot use a gateway beyond a /32; and
  * as this domain answers for whatever else is in it (proxy ARP), the guest reaches that as well.
  */
 function commonLength(address: string, gateway: string): number | undefined {
@@ -67,5 +67,5 @@ function commonLength(address: string, gateway: string): number | undefined {
   );
 }
 
-/** Larger ones are no network that a guest could believe in. */
-const LENGTHS = Array.from({ length: 23 }, (_, i) => 30 - i);
+/** The first and last address of a smaller one may well be somebody's; a larger one no guest could believe in. */
+const LENGTHS = Array.from({ length: 17 }, (_, i) => 24 - i);

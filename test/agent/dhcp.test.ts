@@ -143,6 +143,17 @@ function configure(ifname: string, lease: Lease): void {
 
 const ACK = '5';
 
+test('two vifs with one MAC address: each gets its own address, and the log warns', async () => {
+  await start(NAT, 'vif5.0', 'vif5.1');
+  await create(5, { mac: MAC }, { mac: MAC });
+  await served('vif5.0', 'vif5.1');
+  expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1', router: '10.0.5.128' });
+  expect(await ask('vif5.1')).toMatchObject({ ip: '10.0.5.2', router: '10.0.5.129' });
+  expect(world.agent.log.filter(({ level }) => level === 'warn').map(({ msg }) => msg)).toEqual([
+    `DHCP: vif5.0 and vif5.1 have the same MAC address ${MAC}, so each guest's lease ends the other's: give one another mac=`,
+  ]);
+});
+
 test('each vif gets its own address with gateway, mask and DNS server, and reaches what is beyond', async () => {
   await start(`${NAT}dns = ["9.9.9.9", "192.0.2.53"]\n`, 'vif5.0', 'vif5.1');
   await create(5, { mac: MAC }, { mac: OTHER });
@@ -171,7 +182,7 @@ test('the address in ip= on a routed vif; nothing for another MAC address, or wh
   await create(5, { mac: MAC, ip: '203.0.113.7 203.0.113.8' }, { mac: OTHER, ip: '203.0.113.9' });
   await served();
   const lease = await ask('vif5.0');
-  expect(lease).toMatchObject({ ip: '203.0.113.7', router: '203.0.113.1', mask: '28' });
+  expect(lease).toMatchObject({ ip: '203.0.113.7', router: '203.0.113.1', mask: '24' });
   expect(lease?.dns).toBeUndefined();
   expect(await ask('vif5.1', '-t', '2')).toBeUndefined();
   guest('vif5.1').ip('link', 'set', 'eth0', 'address', MAC);
@@ -193,7 +204,7 @@ describe('what ends and comes again', () => {
     expect(leases).toContain(` ${MAC} 10.0.5.1 `);
     const begin = performance.now();
     await world.agent.kill('SIGTERM');
-    expect(performance.now() - begin).toBeLessThan(1_000);
+    expect(performance.now() - begin).toBeLessThan(500);
     expect(running()).toEqual([]);
     expect(readdirSync(join(dir, 'state'))).toEqual(['dnsmasq.leases']);
     await startAgent(NAT);
@@ -201,6 +212,12 @@ describe('what ends and comes again', () => {
     expect(read('leases')).toBe(leases);
     expect(await renew('vif5.0', MAC, '10.0.5.1', '10.0.5.128')).toBe(`${ACK} 10.0.5.1`);
     expect(world.agent.log.find(({ msg }) => msg.includes('connected to routes'))?.did).toEqual([]);
+  });
+
+  test('an interface: the socket is not bound to the one that was there at the start', async () => {
+    await bound();
+    const sockets = execaSync('ss', ['-lnuH', 'sport = :67']).stdout.trim().split('\n');
+    expect(sockets).toEqual([expect.stringContaining(' 0.0.0.0:67 ')]);
   });
 
   test('dnsmasq, when somebody kills it: another answers soon', async () => {
