@@ -95,6 +95,7 @@ const COPIES = {
   'scripts/service/vifd.modules-load': 'usr/lib/modules-load.d/vifd.conf',
   'scripts/service/vifd.sysv': 'etc/init.d/vifd',
   'scripts/service/vifd-bindings.conf': 'usr/share/doc/vifd/examples/vifd-bindings.conf',
+  'scripts/service/vifd-dhcp.conf': 'usr/share/doc/vifd/examples/vifd-dhcp.conf',
   'scripts/service/vifd.openrc': 'usr/share/doc/vifd/examples/vifd.openrc',
   'scripts/service/domain-check.sh': 'usr/lib/vifd/domain-check.sh',
   'scripts/vif-vifd': 'usr/lib/vifd/scripts/vif-vifd',

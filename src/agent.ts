@@ -9,6 +9,7 @@ import { OwnNetwork } from './binding/own-network.js';
 import { VifDirectory } from './binding/vif-directory.js';
 import type { LiveConfig } from './config/live.js';
 import { hooksDirectory } from './config/schema.js';
+import { DhcpServer } from './dhcp/server.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
 import { HostKernel } from './network/host-kernel.js';
 import { Programs } from './network/hotplug-script.js';
@@ -17,6 +18,7 @@ import { LinkMonitor } from './network/link-monitor.js';
 import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
 import type { ServiceReport, Working } from './service/report.js';
+import { stateDirectory } from './service/run-directory.js';
 import { ScriptRequests } from './service/script-requests.js';
 import { AttachQueue } from './vif/attach-queue.js';
 import { WATCH_QUOTA_HINT } from './vif/failure.js';
@@ -56,6 +58,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const store = await connectXenstore(options.xenstore);
   const kernel = new HostKernel();
   const programs = new Programs();
+  const dhcp = new DhcpServer(stateDirectory(), options.log);
   let reconciler: Reconciler | undefined;
   let inUse: XenstoreClient | undefined;
   const vifs = new VifDirectory({ connect: async () => inUse, onEvent: () => own.onVif() });
@@ -83,7 +86,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await own.start(); // vifs need their bridges
     requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
-      const session = await Session.open(client, kernel, programs, options);
+      const session = await Session.open(client, { kernel, programs, dhcp }, options);
       reconciler = session.reconciler;
       inUse = client;
       own.onVif();
@@ -95,7 +98,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await options.service?.end();
     monitor.stop();
     await requests?.close();
-    await own.stop();
+    await Promise.all([own.stop(), dhcp.stop()]);
     programs.stop();
     kernel.close();
     await store.close().catch(() => undefined); // closed already, unless the kernel refused us at the start
@@ -133,42 +136,43 @@ async function reconnect({ xenstore, log }: AgentOptions): Promise<XenstoreClien
   });
 }
 
+/** What outlives a connection to xenstore. */
+interface Tools {
+  readonly kernel: Kernel;
+  readonly programs: Programs;
+  readonly dhcp: DhcpServer;
+}
+
 /** One connection to xenstore, with all that hangs on it. */
 class Session implements Working {
   private over = false;
   private scanning = false;
   private constructor(
     private readonly store: XenstoreClient,
-    private readonly kernel: Kernel,
+    private readonly tools: Tools,
     readonly reconciler: Reconciler,
     private readonly options: AgentOptions,
   ) {}
 
-  static async open(
-    store: XenstoreClient,
-    kernel: Kernel,
-    programs: Programs,
-    options: AgentOptions,
-  ): Promise<Session> {
+  static async open(store: XenstoreClient, tools: Tools, options: AgentOptions): Promise<Session> {
     const { config, log, signal, metrics } = options;
     const reading = store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const domid = await Promise.race([reading, aborted(signal)]);
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
     const reconciler = new Reconciler({
       store,
-      kernel,
+      ...tools,
       get config() {
         return config.current;
       },
       log,
       privileged,
       knowsAllVifs: true,
-      programs,
-      hooks: new Hooks(programs, log, () => hooksDirectory(config.current)),
+      hooks: new Hooks(tools.programs, log, () => hooksDirectory(config.current)),
       attaching: new AttachQueue(ATTACHING_AT_ONCE),
       counts: metrics,
     });
-    return new Session(store, kernel, reconciler, options);
+    return new Session(store, tools, reconciler, options);
   }
 
   /** Works until the connection is lost or the signal comes. Resolves with whether it ever got to work. */
@@ -203,6 +207,7 @@ class Session implements Working {
     const startedAt = performance.now();
     await this.watch();
     await this.reconciler.scan();
+    this.tools.dhcp.keep(this.reconciler.list().map(({ key }) => key));
     if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan');
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
@@ -225,7 +230,7 @@ class Session implements Working {
   }
 
   prove(): Promise<unknown> {
-    return Promise.all([this.store.readOptional('domid'), this.kernel.getLink('lo')]); // any answer will do
+    return Promise.all([this.store.readOptional('domid'), this.tools.kernel.getLink('lo')]); // any answer will do
   }
 
   private async watch(): Promise<void> {

@@ -63,7 +63,7 @@ export function program(version: string): Command {
     )
     .addHelpText(
       'after',
-      '\nEnvironment:\n  VIFD_RUN_DIR  where vif scripts and vifd status ask (default: /run/vifd; empty: nowhere)',
+      '\nEnvironment:\n  VIFD_RUN_DIR    where vif scripts and vifd status ask (default: /run/vifd; empty: nowhere)\n  VIFD_STATE_DIR  where the leases of DHCP are kept (default: /var/lib/vifd)',
     )
     .action(async (options) => (await import('./commands/run.js')).run(options, version));
 

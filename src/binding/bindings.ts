@@ -33,7 +33,7 @@ export class Bindings {
   private readonly ending = new AbortController();
   private readonly said: Said;
   private owned: Items = new Map();
-  private readonly masquerade = new Masquerade();
+  private readonly masquerade: Masquerade;
   /** Whether there may be any: a vifd before this one may have left some. */
   private masks = true;
   constructor(
@@ -41,6 +41,7 @@ export class Bindings {
     readonly log: Logger,
   ) {
     this.said = new Said(log);
+    this.masquerade = new Masquerade(kernel);
   }
 
   /**

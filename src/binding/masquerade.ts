@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import type { AttachError } from '../errors.js';
-import { type Guard, TABLES } from '../network/guard-table.js';
-import { Nftables } from '../network/nftables.js';
+import type { Guard } from '../network/guard-table.js';
+import type { KernelNetwork } from '../network/kernel.js';
 import type { Family } from '../network/prefix.js';
 import type { Masqueraded } from './wanted.js';
 
@@ -13,7 +13,7 @@ import type { Masqueraded } from './wanted.js';
 const MAX_AGE_MS = 5_000;
 
 export class Masquerade {
-  private readonly table = new Nftables({ ...TABLES.nat, table: 'inet vifd_bind' });
+  constructor(private readonly kernel: KernelNetwork) {}
 
   /**
    * Exactly these, by interface. `said` gets each change; resolves with the faults. Where nft cannot be run there are none to
@@ -32,9 +32,9 @@ export class Masquerade {
         faults.push({ binding, fault: `${says} not masqueraded: ${reasonOf(error as AttachError)}` });
       }
     }
-    for (const ifname of await this.table.names()) {
+    for (const ifname of await this.kernel.listGuarded('bound')) {
       if (wanted.has(ifname)) continue;
-      await this.table.set(ifname, undefined).then(
+      await this.kernel.setGuard(ifname, undefined, 'bound').then(
         () => said(undefined, `what comes in by ${ifname} is masqueraded no more`),
         () => undefined, // it is tried anew at the next look
       );
@@ -44,13 +44,13 @@ export class Masquerade {
 
   /** None, as far as is known. */
   async isEmpty(): Promise<boolean> {
-    return (await this.table.names()).length === 0;
+    return (await this.kernel.listGuarded('bound')).length === 0;
   }
 
   /** Resolves with whether it had to be. Rejects with AttachError. */
   private async set(ifname: string, guard: Guard): Promise<boolean> {
-    if ((await this.table.chainOf(ifname, MAX_AGE_MS)) === guard.chain) return false;
-    await this.table.set(ifname, guard);
+    if ((await this.kernel.getGuard(ifname, MAX_AGE_MS, 'bound')) === guard.chain) return false;
+    await this.kernel.setGuard(ifname, guard, 'bound');
     return true;
   }
 }

@@ -78,6 +78,11 @@ export const DIAGNOSTICS: readonly Part[] = [
     'another program (NetworkManager, systemd-networkd, a script) sets it too',
     '-> ip monitor link shows what, vifd doctor may name it; make it leave vifs alone',
   ],
+  [
+    'guests get no address',
+    'vifs are connected all the same; dnsmasq is missing, or does not start',
+    '-> as the sentence says; dnsmasq is tried again every 30 s',
+  ],
   ['cannot follow link changes', 'until then repairs wait for the periodic look', '-> install iproute2'],
 ];
 
@@ -91,6 +96,7 @@ export const FINDINGS: readonly Part[] = [
   ],
   ['node-quota, watch-quota', "For how many more vifs xenstore's default quotas last."],
   ['forwarding', 'Does this domain pass packets on, where routed vifs need it.'],
+  ['dhcp', 'Is dnsmasq here, where guests are to be given their address.'],
   ['silo', "Does Xen's XSM policy seem to keep guests from this domain."],
   ['configuration', 'Are the files valid.'],
   ['vif', 'Each vif that has failed.'],
@@ -150,6 +156,10 @@ export const FILES: readonly Part[] = [
     "Socket of vifd run, for its user and root. A client writes one line: metrics is answered in Prometheus' text format, follow with the log from then on, as JSON lines from level debug up, whatever --log-level is. Eight clients at most; those that are silent for 2 s or read too slowly are dropped.",
   ],
   ['/run/vifd/requests, /run/vifd/reader', 'Where the script vif-vifd asks, and whom.'],
+  [
+    '/var/lib/vifd/dnsmasq.leases',
+    'Who has which address, where dhcp is set; $STATE_DIRECTORY instead of /var/lib/vifd where systemd gives one. While dnsmasq runs its configuration, which vifd writes, is beside it.',
+  ],
   ['/run/xenstored/socket, /dev/xen/xenbus, /proc/xen/xenbus', 'xenstore, in this order.'],
   [
     '/etc/default/vifd, /etc/conf.d/vifd',
@@ -163,6 +173,10 @@ export const ENVIRONMENT: readonly Part[] = [
   [
     'VIFD_RUN_DIR',
     'Instead of /run/vifd, for vifd run and those that ask it. Empty: it can be asked nothing. Must be closed to all but the user that runs vifd.',
+  ],
+  [
+    'VIFD_STATE_DIR',
+    "Instead of /var/lib/vifd, for vifd run. Nobody but vifd's user may write there; where vifd runs as root, dnsmasq runs as another user and must be able to read there.",
   ],
   ['VIFD', 'The program that the script vif-vifd calls when no agent runs; vifd in the usual directories.'],
   ['NOTIFY_SOCKET, WATCHDOG_USEC', 'Set by systemd: vifd run tells it when it is ready and that it lives.'],

@@ -11,7 +11,7 @@ import { ifname, MATCH } from './match-settings.js';
 import { AGENT, BIND, BRIDGE, BRIDGE_NAME } from './network-tables.js';
 import { HOOKS, SCRIPT } from './script-settings.js';
 import { count, number, oneOf, oneOrMore, optional, type Setting, setting, type Type, text, yesOrNo } from './types.js';
-import { KEPT_UNTIL_REPLUGGED, MORE_PORT_SETTINGS, OFFLOADS } from './vif-settings.js';
+import { DHCP, KEPT_UNTIL_REPLUGGED, MORE_PORT_SETTINGS, OFFLOADS } from './vif-settings.js';
 
 export type { Setting } from './types.js';
 
@@ -94,6 +94,7 @@ const VIF = {
     about:
       'Where the address of a guest in mode "nat" comes from that has none given: in 10.0.0.0/8 vif 5/0 is 10.0.5.1, as by\nvif-nat.',
   }),
+  ...DHCP,
   guard: setting({
     ...oneOf('auto', 'off', 'mac', 'ip'),
     default: 'auto',

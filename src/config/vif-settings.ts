@@ -1,5 +1,6 @@
 /** Settings of a vif that are one of many of their kind: offloads, and switches of a bridge port. Pure. */
-import { number, oneOf, optional, setting, yesOrNo } from './types.js';
+import { parsePrefix } from '../network/prefix.js';
+import { number, oneOf, oneOrMore, optional, setting, text, yesOrNo } from './types.js';
 
 export const KEPT_UNTIL_REPLUGGED = 'Without it the port stays as it is.';
 
@@ -23,6 +24,24 @@ export const OFFLOADS = {
   gso: offload('Generic segmentation offload', 'gso'),
   sg: offload('Scatter-gather towards the guest', 'sg'),
   gro: offload('Generic receive offload', 'gro'),
+} as const;
+
+const ipv4 = text('an IPv4 address', (value) =>
+  parsePrefix(value)?.family === 'ipv4' && !value.includes('/') ? value : undefined,
+);
+
+export const DHCP = {
+  dhcp: setting({
+    ...yesOrNo,
+    default: false,
+    about:
+      'Whether the guest of a vif of mode "nat" or "routed" is given its first IPv4 address and its gateway by DHCP. Needs\ndnsmasq.',
+  }),
+  dns: optional({
+    ...oneOrMore(ipv4),
+    example: ['9.9.9.9'],
+    about: 'The DNS servers that dhcp tells the guest; without it none.',
+  }),
 } as const;
 
 export const MORE_PORT_SETTINGS = {

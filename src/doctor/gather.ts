@@ -1,6 +1,7 @@
 /** EDGE: gathers what the doctor's checks judge. Reads only, and loads no module by it. */
 import { readFile } from 'node:fs/promises';
 import { vifMatch } from '../config/schema.js';
+import { findDnsmasq } from '../dhcp/dnsmasq.js';
 import { ConnectionError, type VifdError, XenstoreError } from '../errors.js';
 import { HostKernel } from '../network/host-kernel.js';
 import type { Kernel } from '../network/kernel.js';
@@ -35,6 +36,7 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
       configFault,
       ...xen,
       hasIp: statistics.size > 0,
+      hasDnsmasq: (await findDnsmasq()) !== undefined,
       hypervisor: await readTrimmed('/sys/hypervisor/type'),
       running: await runningNames(),
       files: await readConfigurationFiles(),

@@ -19,6 +19,7 @@ export interface Machine extends Surroundings {
   readonly vifs: readonly VifSeen[];
   /** iproute2 is there and speaks JSON. */
   readonly hasIp: boolean;
+  readonly hasDnsmasq: boolean;
   /** Names of all running programs (comm). */
   readonly running: ReadonlySet<string>;
   readonly files: ConfigurationFiles;

@@ -22,6 +22,7 @@ export const NETWORK_CHECKS: readonly Check[] = [
   { code: 'mtu', judge: judgeMtus },
   { code: 'br-netfilter', judge: judgeBridgeFilter },
   { code: 'forwarding', judge: judgeForwarding },
+  { code: 'dhcp', judge: judgeDhcp },
   { code: 'networkmanager', judge: judgeNetworkManager },
   { code: 'networkd', judge: judgeNetworkd },
 ];
@@ -191,6 +192,24 @@ function judgeUplinkForwarding(routed: readonly Routed[]): Judgement[] {
       ),
     ];
   });
+}
+
+/** Only where a guest is to have it. */
+function judgeDhcp({ vifs, hasDnsmasq, running, programs }: Machine): Judgement[] {
+  const served = vifs.flatMap(({ want }) =>
+    isRouted(want) && want.dhcp !== undefined ? [plainWord(want.ifname)] : [],
+  );
+  if (served.length === 0) return [];
+  const nothing = `so the guests of ${served.join(', ')} get no address by DHCP`;
+  if (!hasDnsmasq) return [warning(`dnsmasq is missing, ${nothing}`, 'install dnsmasq-base (Debian) or dnsmasq')];
+  if (running.has('dnsmasq') || !programs.some(({ command }) => command === 'vifd run'))
+    return [ok('dnsmasq is here for DHCP')];
+  return [
+    warning(
+      `dnsmasq does not run, ${nothing}`,
+      'the log of vifd run says why; under systemd it needs the drop-in vifd-dhcp.conf',
+    ),
+  ];
 }
 
 function judgeNetworkManager({ running, files }: Machine): Judgement[] {

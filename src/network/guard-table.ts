@@ -12,8 +12,11 @@ export interface GuardChange {
   readonly guard: Guard | undefined;
 }
 
-/** `bridge`: guards of bridge ports; `inet`: guards of routed vifs; `nat`: what hides guests' addresses. */
-export type TableName = 'bridge' | 'inet' | 'nat';
+/**
+ * `bridge`: guards of bridge ports; `inet`: guards of routed vifs; `nat`: what hides guests' addresses; `bound`: what hides
+ * those behind bound interfaces.
+ */
+export type TableName = 'bridge' | 'inet' | 'nat' | 'bound';
 
 export interface TableForm {
   /** Family and name. */
@@ -25,6 +28,14 @@ export interface TableForm {
   /** What a vif without its chain cannot be. */
   readonly purpose: 'guarded' | 'masqueraded';
 }
+
+// The interface that a packet came in by is known there since Linux 5.7.
+const NAT = {
+  map: 'masqueraded',
+  asks: 'from_vifs',
+  hook: 'type nat hook postrouting priority srcnat',
+  purpose: 'masqueraded',
+} as const;
 
 export const TABLES: Readonly<Record<TableName, TableForm>> = {
   bridge: {
@@ -42,14 +53,8 @@ export const TABLES: Readonly<Record<TableName, TableForm>> = {
     hook: 'type filter hook prerouting priority raw',
     purpose: 'guarded',
   },
-  // The interface that a packet came in by is known there since Linux 5.7.
-  nat: {
-    table: 'inet vifd_nat',
-    map: 'masqueraded',
-    asks: 'from_vifs',
-    hook: 'type nat hook postrouting priority srcnat',
-    purpose: 'masqueraded',
-  },
+  nat: { table: 'inet vifd_nat', ...NAT },
+  bound: { table: 'inet vifd_bind', ...NAT },
 };
 
 /** What makes the table as it is to be; any part of it may be there already. */

@@ -117,6 +117,7 @@ export class Kernel implements KernelNetwork {
     bridge: new Nftables(TABLES.bridge, this.nft),
     inet: new Nftables(TABLES.inet, this.nft),
     nat: new Nftables(TABLES.nat, this.nft),
+    bound: new Nftables(TABLES.bound, this.nft),
   };
   readonly openVSwitch: OvsSwitch = new OpenVSwitch();
   private ethtoolFamily: Promise<number> | undefined;

@@ -85,6 +85,10 @@ export function holds({ family, address, length }: Prefix, other: string): boole
 
 export const isHost = ({ family, length }: Prefix): boolean => length === (family === 'ipv4' ? 32 : 128);
 
+/** The host itself, or the first in a network. */
+export const hostIn = (prefix: Prefix): string =>
+  isHost(prefix) ? prefix.address : addressOf(addressBits(prefix.address) + 1n, prefix.family);
+
 export const hostPrefix = (address: string): Prefix =>
   address.includes(':') ? { family: 'ipv6', address, length: 128 } : { family: 'ipv4', address, length: 32 };
 

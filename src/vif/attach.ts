@@ -3,6 +3,7 @@ import { tomlName } from '../config/schema.js';
 import { hasCode, NetlinkError } from '../errors.js';
 import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { Prefix } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
@@ -22,6 +23,8 @@ export interface Attached {
   /** What was done; empty when all was in place. */
   readonly steps: readonly Step[];
   readonly warnings: readonly string[];
+  /** Of a routed vif's guest. */
+  readonly gateways: readonly Prefix[];
 }
 
 /** Others may have flushed all rules; one look serves all vifs of a scan. */
@@ -97,6 +100,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     ...nameOf(found, want),
     mtu,
     steps: done,
+    gateways: isRouted(place) ? place.gateways : [],
     warnings: [...warnings, ...warningsOf(want, found, link, place), ...fixedIn(features, want)],
   };
 }

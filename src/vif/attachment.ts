@@ -5,7 +5,7 @@ import type { Offloads } from '../network/ethtool.js';
 import type { Guard, TableName } from '../network/guard-table.js';
 import type { OvsPort } from '../network/ovs-port.js';
 import type { Prefix } from '../network/prefix.js';
-import type { Ifname } from './backend.js';
+import type { Ifname, MacAddress } from './backend.js';
 import type { Policy } from './rules.js';
 
 /** What the interface itself shall be like, whatever it is connected to. */
@@ -41,6 +41,13 @@ export interface BridgeAttachment extends InterfaceWanted {
   readonly port: PortSettings;
 }
 
+/** That the guest is given its address by DHCP. */
+export interface DhcpWanted {
+  readonly mac: MacAddress;
+  /** The DNS servers that it is told. */
+  readonly dns: readonly string[];
+}
+
 /** A vif to which addresses are routed; `nat`: behind the addresses of this domain. */
 export interface RoutedAttachment extends InterfaceWanted {
   readonly mode: 'routed' | 'nat';
@@ -54,6 +61,7 @@ export interface RoutedAttachment extends InterfaceWanted {
   readonly sourceTable: number | undefined;
   /** Hides the guest's addresses; undefined where they are to be seen. */
   readonly masquerade: Guard | undefined;
+  readonly dhcp: DhcpWanted | undefined;
 }
 
 /** How a script of the admin's is run. */

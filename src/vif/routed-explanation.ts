@@ -2,6 +2,7 @@
 import type { Family } from '../network/prefix.js';
 import { RT_TABLE_MAIN } from '../network/routes.js';
 import { isRouted, type RoutedAttachment } from './attachment.js';
+import { offerOf } from './dhcp.js';
 import { type Judgement, note, ok } from './judgement.js';
 import { familiesOf, type RoutedPlace } from './routed.js';
 import { guestSnippet, routedText, routedWarnings } from './routed-words.js';
@@ -21,7 +22,7 @@ export function judgeRoutes(seen: VifSeen): Judgement | undefined {
   const hidden = want.mode === 'nat' ? ", and hidden behind this domain's own" : '';
   return ok(
     `no bridge: ${routedText(want)} routed to the vif${hidden}; the guest's gateway is ${gateways}`,
-    `inside a Linux guest: ${guestSnippet(want, place.gateways)}`,
+    `inside a Linux guest: ${guestSnippet(want, place.gateways)}${offerOf(want, place.gateways) ? ', or by DHCP' : ''}`,
   );
 }
 

@@ -1,16 +1,9 @@
 /** What people are told of routed vifs. Pure. */
-import {
-  addressBits,
-  addressOf,
-  type Family,
-  formatPrefix,
-  isHost,
-  type Prefix,
-  shortPrefix,
-} from '../network/prefix.js';
+import { type Family, formatPrefix, hostIn, type Prefix, shortPrefix } from '../network/prefix.js';
 import { describeRoute } from '../network/routes.js';
 import type { Link } from '../network/rtnetlink.js';
 import type { RoutedAttachment } from './attachment.js';
+import { dhcpFault } from './dhcp.js';
 import { familiesOf, hasFamily, isIpv4, type RoutedPlace, type RoutedStep } from './routed.js';
 
 interface Warning {
@@ -40,6 +33,7 @@ export function routedWarnings(want: RoutedAttachment, link: Link, place: Routed
             remedy: `sysctl -w net.ipv6.conf.${asked.ifname.replaceAll('.', '/')}.proxy_ndp=1`,
           },
         ]),
+    ...[dhcpFault(want, place.gateways) ?? []].flat(),
   ];
 }
 
@@ -53,7 +47,7 @@ export const FORWARDING: Readonly<Record<Family, string>> = {
 
 /** What makes the vif work inside a Linux guest. */
 export function guestSnippet({ addresses }: RoutedAttachment, gateways: readonly Prefix[]): string {
-  const own = addresses.map((prefix) => `ip addr add ${ownAddress(prefix)}/${prefix.length} dev eth0`);
+  const own = addresses.map((prefix) => `ip addr add ${hostIn(prefix)}/${prefix.length} dev eth0`);
   const ways = gateways
     .filter(({ family }, i) => gateways.findIndex((other) => other.family === family) === i)
     .map(
@@ -61,10 +55,6 @@ export function guestSnippet({ addresses }: RoutedAttachment, gateways: readonly
     );
   return [...own, ...ways].join('; ');
 }
-
-/** Of a network its first. */
-const ownAddress = (prefix: Prefix): string =>
-  isHost(prefix) ? prefix.address : addressOf(addressBits(prefix.address) + 1n, prefix.family);
 
 export const routedText = ({ addresses }: RoutedAttachment): string => addresses.map(shortPrefix).join(', ');
 

@@ -27,6 +27,7 @@ import {
 import { type Link, type LinkAddress, type LinkChange, prefixOf } from '../network/rtnetlink.js';
 import type { InterfaceWanted, RoutedAttachment } from './attachment.js';
 import type { Ifname, VifBackend } from './backend.js';
+import { dhcpWanted } from './dhcp.js';
 import {
   featureSteps,
   linkChange,
@@ -97,6 +98,7 @@ export function routedWanted(
     gatewaydev: settings.gatewaydev as Ifname | undefined,
     sourceTable: settings.sourceTable,
     masquerade: mode === 'nat' ? masqueradeOf(addresses) : undefined,
+    dhcp: dhcpWanted(backend, settings),
   };
 }
 

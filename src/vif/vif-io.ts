@@ -3,8 +3,11 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/schema.js';
 import type { Programs } from '../network/hotplug-script.js';
 import type { KernelNetwork } from '../network/kernel.js';
+import type { Prefix } from '../network/prefix.js';
 import type { XenstoreClient } from '../xenstore/client.js';
+import type { BackendKey } from '../xenstore/paths.js';
 import type { AttachQueue } from './attach-queue.js';
+import type { Attachment } from './attachment.js';
 import type { Ifname } from './backend.js';
 import type { Hooks } from './hooks.js';
 import type { VifCounts } from './vif-log.js';
@@ -22,11 +25,20 @@ export interface VifIo {
   readonly programs: Programs;
   /** Absent: nobody is told what has become of a vif. */
   readonly hooks?: Hooks | undefined;
+  /** Absent: no guest is given its address. */
+  readonly dhcp?: Dhcp | undefined;
   /** Whether guards that belong to no vif it knows are nobody's. Not so for a script, which knows one vif. */
   readonly knowsAllVifs: boolean;
   /** For a vif for which dom0 names no bridge: what the caller of a vif script named. */
   readonly defaultBridge?: Ifname | undefined;
   readonly counts?: VifCounts | undefined;
+}
+
+/** Who gives guests their addresses; no vif waits for it. */
+export interface Dhcp {
+  /** The vif is connected so; said again whenever it has been looked at. */
+  serve(key: BackendKey, want: Attachment, gateways: readonly Prefix[]): void;
+  leave(key: BackendKey): void;
 }
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';

@@ -200,6 +200,7 @@ export class Vif {
     await this.tellGuestMtu(attached.mtu);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
+    this.io.dhcp?.serve(this.key, want, attached.gateways);
     this.patience.end();
     this.script.settle();
     this.facts = factsOf(backend, want, attached.bridge);
@@ -343,6 +344,7 @@ export class Vif {
 
   private sayLeft(): void {
     this.log.left();
+    this.io.dhcp?.leave(this.key);
     if (this.facts !== undefined) this.io.hooks?.tell('left', this.facts);
   }
 }

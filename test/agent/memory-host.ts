@@ -42,7 +42,12 @@ export class MemoryKernel extends MemoryRoutes implements KernelNetwork, LinkFac
   }
   private readonly vlans = new Map<number, PortVlans>();
   readonly guards = new Map<string, string>();
-  private readonly tables = { bridge: this.guards, inet: new Map<string, string>(), nat: new Map<string, string>() };
+  private readonly tables = {
+    bridge: this.guards,
+    inet: new Map<string, string>(),
+    nat: new Map<string, string>(),
+    bound: new Map<string, string>(),
+  };
   async getGuard(ifname: string, _: number, table: TableName = 'bridge'): Promise<string | undefined> {
     return this.tables[table].get(ifname);
   }

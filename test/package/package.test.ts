@@ -91,6 +91,7 @@ test('has every file in its place, and nothing where others have theirs', () => 
       '- /usr/share/doc/vifd/examples/vifd.toml',
       '- /usr/share/doc/vifd/examples/vifd.openrc',
       '- /usr/share/doc/vifd/examples/vifd-bindings.conf',
+      '- /usr/share/doc/vifd/examples/vifd-dhcp.conf',
       '- /usr/share/doc/vifd/examples/80-vifd-hotplug.rules',
     ]),
   );

@@ -27,6 +27,8 @@ const PURE = [
   'service/script-protocol.ts',
   'service/metrics-text.ts',
   'vif/attachment.ts',
+  'vif/dhcp.ts',
+  'dhcp/dnsmasq-text.ts',
   'vif/mode.ts',
   'vif/interface-steps.ts',
   'vif/judgement.ts',

@@ -319,6 +319,7 @@ describe('the sample file', () => {
         gso: 'keep',
         sg: 'keep',
         gro: 'keep',
+        dhcp: false,
         guard: 'auto',
         allowDhcp: false,
         allowRouter: false,

@@ -30,6 +30,7 @@ const HEALTHY: Machine = {
   configFault: undefined,
   vifs: [seen()],
   hasIp: true,
+  hasDnsmasq: true,
   running: new Set(['systemd']),
   files: noFiles,
   bridgeFilter: { iptables: true, ip6tables: true, dropping: [] },
@@ -51,6 +52,9 @@ const dropping = (family: string, more: Partial<Machine['bridgeFilter']> = {}): 
 const manyVifs = (count: number) => Array.from({ length: count }, () => seen());
 const routedVif = seen({
   want: resolveAttachment(backend({ ip: '192.0.2.7' }), { vif: { mode: 'routed' }, rules: [] }),
+});
+const servedVif = seen({
+  want: resolveAttachment(backend({ ip: '192.0.2.7' }), { vif: { mode: 'nat', dhcp: true }, rules: [] }),
 });
 const NM_RUNS = { running: new Set(['NetworkManager']) };
 const NETWORKD_RUNS = { running: new Set(['systemd-network']) };
@@ -243,6 +247,21 @@ const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
     'the program ip is missing, or not iproute2: vifd hears of changes by its periodic look only',
     'install iproute2',
   ],
+  [
+    'dhcp',
+    'warning',
+    { hasDnsmasq: false, vifs: [servedVif] },
+    'dnsmasq is missing, so the guests of vif5.0 get no address by DHCP',
+    'install dnsmasq-base (Debian) or dnsmasq',
+  ],
+  [
+    'dhcp',
+    'warning',
+    { vifs: [servedVif] },
+    'dnsmasq does not run, so the guests of vif5.0 get no address by DHCP',
+    'the log of vifd run says why; under systemd it needs the drop-in vifd-dhcp.conf',
+  ],
+  ['dhcp', 'ok', { vifs: [servedVif], running: new Set(['dnsmasq']) }, 'dnsmasq is here for DHCP', ''],
   [
     'bridge',
     'warning',

@@ -408,7 +408,7 @@ describe('the guard', () => {
     });
     fc.assert(
       fc.property(lists, fc.boolean(), (all, loose) => {
-        const chains: Record<TableName, Map<string, string>> = { bridge: new Map(), inet: new Map(), nat: new Map() };
+        const chains = { inet: new Map<string, string>(), nat: new Map<string, string>() };
         const config = { allowDhcp: loose, allowRouter: loose, gateway: '192.0.2.1' };
         const lines = all.flatMap((words, i) => {
           const { guard, masquerade } = nat({ ip: words.join(' '), config });
@@ -545,6 +545,7 @@ describe('what is said', () => {
     observes: false,
     asksForVifs: false,
     own: [],
+    hasDnsmasq: true,
     running: new Set(),
     files: { udevRules: [], interfaces: [], networkManager: [], networkd: [] },
     bridgeFilter: { iptables: undefined, ip6tables: undefined, dropping: [] },

@@ -247,6 +247,22 @@ describe.skipIf(systemd !== undefined)(systemd ?? 'the systemd unit', () => {
     const kept = ['NoNewPrivileges', 'ProtectKernelModules', 'CapabilityBoundingSet_CAP_SYS_ADMIN', 'ProtectSystem'];
     expect(kept.map(isSet)).toEqual([true, true, true, true]);
   });
+
+  test('with the drop-in for DHCP it is valid, lets dnsmasq have port 67, and no more', () => {
+    const directory = scratch();
+    const unit = readFileSync('scripts/service/vifd.service', 'utf8').replace(/\/usr\/bin\/vifd .*/g, '/bin/true');
+    const file = join(directory, 'vifd.service');
+    writeFileSync(file, `${unit.split('[Install]')[0]}${readFileSync('scripts/service/vifd-dhcp.conf', 'utf8')}`);
+    const verified = analyze('verify', '--man=no', file);
+    expect(verified.stderr.split('\n').filter((line) => line.includes('vifd.service'))).toEqual([]);
+    const { stdout } = analyze('security', '--offline=true', '--json=short', file);
+    const isSet = (name: string) =>
+      (JSON.parse(stdout) as { json_field: string; set: boolean }[]).find((one) => one.json_field === name)?.set;
+    expect(['RestrictAddressFamilies_AF_INET_INET6', 'IPAddressDeny'].map(isSet)).toEqual([false, false]);
+    const kept = ['UserOrDynamicUser', 'NoNewPrivileges', 'ProtectKernelTunables', 'ProtectSystem', 'PrivateTmp'];
+    expect(kept.map(isSet)).toEqual(kept.map(() => true));
+    expect(isSet('CapabilityBoundingSet_CAP_SET_UID_GID_PCAP')).toBe(true);
+  });
 });
 
 const shellcheck = has('shellcheck') ? undefined : 'skipped: shellcheck is not installed';
