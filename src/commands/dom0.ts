@@ -1,9 +1,10 @@
 /** `vifd dom0`: what dom0 does for guests whose network is in a driver domain. */
+import { sayVif } from '../dom0/connection.js';
 import { demandDom0 } from '../dom0/domains.js';
 import { carryOut, demandDomain, findRecovery, SETTLE_MS } from '../dom0/recover.js';
 import { type Recovery, shellLine } from '../dom0/recovery.js';
 import { driverDomainUnits } from '../dom0/units.js';
-import { sayVif, waitForGuest, waitForServing } from '../dom0/wait.js';
+import { waitForGuest, waitForServing } from '../dom0/wait.js';
 import { VifdError } from '../errors.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';

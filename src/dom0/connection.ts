@@ -2,6 +2,14 @@
 import { printable } from '../errors.js';
 import { XenbusState } from '../vif/backend.js';
 
+export interface Domain {
+  readonly domid: number;
+  readonly name: string;
+}
+
+export const sayDomain = ({ name, domid }: Domain): string => `${name} (domid ${domid})`;
+export const sayVif = (guest: Domain, devid: number): string => `${sayDomain(guest)}, vif ${devid}`;
+
 /** How far a vif has to come: its driver domain has done its part, or the guest's driver as well. */
 export type Until = 'guest' | 'hotplug';
 

@@ -2,11 +2,7 @@
 import { hasCode, VifdError } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import { parseDomid } from '../xenstore/paths.js';
-
-export interface Domain {
-  readonly domid: number;
-  readonly name: string;
-}
+import type { Domain } from './connection.js';
 
 export const homeOf = (domid: number): string => `/local/domain/${domid}`;
 

@@ -2,12 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, printable, VifdError } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import { isLost } from './connection.js';
-import { type Domain, findDomain, listDomains } from './domains.js';
+import { type Domain, isLost, sayVif } from './connection.js';
+import { findDomain, listDomains } from './domains.js';
 import { frontendDir, lookAtVif, lookAtVifs, recordDir } from './look.js';
 import { type LostVif, type Move, planRecovery, type Recovery, shellLine } from './recovery.js';
 import { parseXlList } from './vif-line.js';
-import { sayVif, waitForVif } from './wait.js';
+import { waitForVif } from './wait.js';
 import { xl } from './xl.js';
 
 /**

@@ -1,7 +1,7 @@
 /** Which vifs are given a new backend, and by which commands. Pure. */
 import { printable } from '../errors.js';
 import type { RawNodes } from '../vif/backend.js';
-import type { Domain } from './domains.js';
+import type { Domain } from './connection.js';
 import { type RecordedVif, vifLine } from './vif-line.js';
 
 /** A vif whose backend is gone. */

@@ -37,7 +37,8 @@ const comment = (name: string, config: string): string =>
 #   systemctl daemon-reload
 #   systemctl enable vifd-driver-domain-${name}.service vifd-guests.service xendomains.service
 # ${config} must not be in /etc/xen/auto, too. The guests there, served by ${name}, start when vifd serves in it.
-# At the end vifd-guests shuts the guests down, then xendomains has only ${name} left, which goes last.
+# At the end vifd-guests shuts the guests down, then xendomains has only ${name} left, which goes last. It must not be
+# saved to a file: XENDOMAINS_SAVE="" in /etc/default/xendomains (elsewhere /etc/sysconfig/xendomains).
 `;
 
 const driverDomain = (name: string, config: string): string[] => [
@@ -53,7 +54,7 @@ const driverDomain = (name: string, config: string): string[] => [
   'RemainAfterExit=yes',
   `ExecStart=/bin/sh -c 'xl domid ${name} >/dev/null 2>&1 || exec xl create ${config}'`,
   '# Guests that start before it is ready would wait for their network, and xl would not say so.',
-  `ExecStart=/usr/bin/env vifd dom0 wait ${name} --until serving --timeout 120`,
+  `ExecStart=-/usr/bin/env vifd dom0 wait ${name} --until serving --timeout 120`,
   `ExecStop=/bin/sh -c 'if xl domid ${name} >/dev/null 2>&1; then exec xl shutdown -w ${name}; fi'`,
   'TimeoutStartSec=180',
   'TimeoutStopSec=120',
@@ -81,6 +82,6 @@ const guests = (name: string, unit: string): string[] => [
   'WantedBy=multi-user.target',
 ];
 
-/** All at once, each waited for. `$$` is systemd's `$`. */
+/** All at once, each waited for; device models (-dm) end with their guests. `$$` is systemd's `$`. */
 const stopGuests = (name: string): string =>
-  `xl list | while read -r name id rest; do case $$name in Name|Domain-0|Xenstore|${name}) ;; *) echo $$id ;; esac; done | xargs -r -n 1 -P 0 xl shutdown -w`;
+  `xl list | while read -r name id rest; do case $$name in Name|Domain-0|Xenstore|*-dm|${name}) ;; *) echo $$id ;; esac; done | xargs -r -n 1 -P 0 xl shutdown -w`;

@@ -1,8 +1,8 @@
 /** EDGE: looks again at every change in xenstore until the answer stands or the time is up. */
 import type { XenstoreClient } from '../xenstore/client.js';
 import { SERVING_NODE } from '../xenstore/paths.js';
-import { judgeVif, type Until, type Verdict } from './connection.js';
-import { type Domain, findDomain, homeOf } from './domains.js';
+import { type Domain, judgeVif, sayDomain, sayVif, type Until, type Verdict } from './connection.js';
+import { findDomain, homeOf } from './domains.js';
 import { frontendDir, lookAtVif, lookAtVifs, recordsDir } from './look.js';
 
 /** What is wrong may be mended by the next try of vifd, which makes several within this time. */
@@ -101,9 +101,6 @@ export function waitForServing(store: XenstoreClient, asked: string, timeoutMs: 
     return { verdict: 'waiting', words, watch: [node] };
   });
 }
-
-export const sayDomain = ({ name, domid }: Domain): string => `${name} (domid ${domid})`;
-export const sayVif = (guest: Domain, devid: number): string => `${sayDomain(guest)}, vif ${devid}`;
 
 /** Wakes a sleeper when anything changes at the watched paths. */
 class Bell {

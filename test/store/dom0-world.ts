@@ -41,6 +41,8 @@ export class Dom0World {
   private readonly letGo = new Map<string, number>();
   /** How long a guest's kernel needs to let go of a vif whose directory has gone (xenbus_dev_remove). */
   letGoMs = 300;
+  /** Instead of a $PATH that has the simulated xl in front. */
+  path: string | undefined;
   /** Resolves the answer instead of the simulated toolstack; undefined: it does its work. */
   onXl: (argv: readonly string[]) => Answer | undefined = () => undefined;
   private nicdom: { domid: number; end: () => Promise<void> } | undefined;
@@ -150,7 +152,7 @@ export class Dom0World {
   vifdAt(domid: number, ...words: string[]): Promise<Ended> {
     const env = {
       ...process.env,
-      PATH: `${this.directory}${delimiter}${process.env.PATH}`,
+      PATH: this.path ?? `${this.directory}${delimiter}${process.env.PATH}`,
       XENSTORED_PATH: this.socketOf(domid),
     };
     const child = spawn(process.execPath, ['dist/main.js', 'dom0', ...words], {

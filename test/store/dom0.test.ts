@@ -111,7 +111,9 @@ describe('dom0 wait', () => {
     const world = await Dom0World.start();
     await world.startNicdom(1);
     expect((await world.vifd('wait')).code).toBe(2);
-    expect((await world.vifd('wait', 'x', '--timeout', 'soon')).code).toBe(2);
+    const wrong = await world.vifd('wait', 'x', '--timeout', 'soon');
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toContain('expected a whole number of seconds.');
     expect((await world.vifdAt(99, 'wait', 'x')).code).toBe(3);
     expect(await world.vifdAt(1, 'wait', 'nicdom')).toMatchObject({
       code: 3,
@@ -231,7 +233,7 @@ xl network-attach 6 devid=0 mac=00:16:3e:00:06:00 bridge=br0 script=/etc/xen/scr
   test('one that cannot be detached, and one that has come back by itself', async () => {
     const world = await restarted();
     world.onXl = ([command, guest]) =>
-      command === 'network-detach' && guest === '6' ? { code: 1, stdout: '', stderr: 'locked\n' } : undefined;
+      command === 'network-detach' && guest === '6' ? { code: 0, stdout: '', stderr: '' } : undefined;
     const ended = world.vifd('recover', 'nicdom', '--yes');
     await until(() => world.calls.some(([command]) => command === 'network-detach'));
     for (const [name, value] of [['backend', '/local/domain/7/backend/vif/5/1']] as const)
@@ -240,7 +242,7 @@ xl network-attach 6 devid=0 mac=00:16:3e:00:06:00 bridge=br0 script=/etc/xen/scr
     const { code, stdout } = await ended;
     expect(code).toBe(1);
     expect(stdout).toContain('guest5 (domid 5), vif 1: it has a backend again and is left as it is\n');
-    expect(stdout).toContain('guest6 (domid 6), vif 0: it could not be detached: locked\n');
+    expect(stdout).toContain('guest6 (domid 6), vif 0: it could not be detached: its directory stays in xenstore\n');
     expect(stdout).toContain('2 of 3 vifs have their network again');
   }, 40_000);
 
@@ -272,6 +274,11 @@ xl network-attach 6 devid=0 mac=00:16:3e:00:06:00 bridge=br0 script=/etc/xen/scr
     expect(code).toBe(1);
     expect(stderr).toContain('does it run there?; nothing has been done\n');
     expect(world.calls.every(([command]) => command === 'list')).toBe(true);
+    world.path = '/nowhere';
+    expect(await world.vifd('recover', 'nicdom')).toMatchObject({
+      code: 1,
+      stderr: "vifd: xl is not in $PATH; it is part of Xen's tools in dom0\n",
+    });
     expect(await world.vifd('recover', 'nicdom3')).toMatchObject({
       code: 1,
       stderr: 'vifd: there is no domain "nicdom3"; running are: Domain-0, guest5, guest6, nicdom\n',
