@@ -75,7 +75,11 @@ function unconnected({ kernelError, backendState, backendName = '' }: VifSight):
   return `nothing in ${domain} has connected it yet (hotplug-status is empty); does vifd run there? vifd status`;
 }
 
+/** Both sides may write what they like. */
+const stateWord = (state: string | undefined): string =>
+  state === undefined ? 'missing' : /^\d$/.test(state) ? state : printable(state);
+
 function guestWords({ backendState, frontendState, backendName = '' }: VifSight): string {
-  const states = `the guest's state is ${frontendState ?? 'missing'}, that of the driver domain ${backendState}`;
+  const states = `the guest's state is ${stateWord(frontendState)}, that of the driver domain ${stateWord(backendState)}`;
   return `${printable(backendName)} has connected it, but the guest's driver has not (${states}); is the guest up?`;
 }

@@ -56,11 +56,16 @@ function isSound(name: string, value: string | undefined): boolean {
 const model = (recorded: RecordedVif | undefined): string[] =>
   recorded?.model !== undefined && PLAIN.test(recorded.model) ? [`model=${recorded.model}`] : [];
 
+/** The largest number that xl takes in a rate (tools/libs/util/libxlu_vif.c). */
+const UINT32_MAX = 0xffff_ffffn;
+
 /** `<bytes>,<usec>` as bytes in a second, rounded up: xl cuts what is left over, and comes to the same bytes. */
 function rate(value: string | undefined): string[] {
   if (value === undefined) return [];
   const [bytes, usec] = value.split(',').map(BigInt) as [bigint, bigint];
-  return [`rate=${(bytes * 1_000_000n + usec - 1n) / usec}B/s@${usec}us`];
+  const second = (bytes * 1_000_000n + usec - 1n) / usec;
+  const word = second > UINT32_MAX ? `${(second + 999n) / 1000n}KB/s` : `${second}B/s`;
+  return [`rate=${word}@${usec}us`];
 }
 
 /** The vifs of one domain in what `xl list -l DOMID` printed, by devid. Undefined: it is not that. */
