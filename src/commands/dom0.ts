@@ -72,7 +72,13 @@ async function allRecovered(
 ): Promise<boolean> {
   const serving = await waitForServing(store, backend, timeoutMs);
   if (!serving.connected) throw new VifdError('ENOAGENT', `${serving.words.join('; ')}; nothing has been done`);
-  const outcomes = await carryOut(store, moves, timeoutMs, (line) => console.log(line));
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort());
+  const outcomes = await carryOut(store, moves, {
+    timeoutMs,
+    signal: stop.signal,
+    say: (line) => console.log(line),
+  });
   const failed = outcomes.filter(({ failure }) => failure !== undefined);
   console.log(`${outcomes.length - failed.length} of ${outcomes.length} vifs have their network again`);
   for (const { move } of failed) console.error(`vifd: not ${sayVif(move.guest, move.devid)}; why is said above`);

@@ -69,6 +69,14 @@ export interface Outcome {
 
 type Say = (line: string) => void;
 
+interface CarryOptions {
+  /** For each vif, once it is attached. */
+  readonly timeoutMs: number;
+  /** No vif is begun after it. */
+  readonly signal: AbortSignal;
+  readonly say: Say;
+}
+
 /** xl has forgotten the vif, and the new driver domain has not taken it. */
 class NotAttached extends VifdError {}
 
@@ -77,18 +85,19 @@ class NotAttached extends VifdError {}
  * - A vif that has a living backend when its turn comes is left alone.
  * - Nothing is attached before the guest's old directory is gone, and then for SETTLE_MS.
  * - After a failed attach the guest's other vifs stay as they are, so that this can be done again for them.
+ * - A vif that has been detached is attached again, also when the signal comes meanwhile.
  */
 export async function carryOut(
   store: XenstoreClient,
   moves: readonly Move[],
-  timeoutMs: number,
-  say: Say,
+  { timeoutMs, signal, say }: CarryOptions,
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   const stopped = new Set<number>();
   for (const move of moves) {
     const { domid } = move.guest;
-    const work = stopped.has(domid) ? Promise.reject(notTried()) : carry(store, move, timeoutMs, say);
+    const reason = signal.aborted ? STOPPED : stopped.has(domid) ? AFTER_ANOTHER : undefined;
+    const work = reason === undefined ? carry(store, move, timeoutMs, say) : Promise.reject(notTried(reason));
     const failure = await work.catch((error) => {
       if (error instanceof NotAttached) stopped.add(domid);
       if (hasCode(error, 'ENOTATTACHED', 'ENOTRECOVERED')) return error.message;
@@ -100,8 +109,9 @@ export async function carryOut(
   return outcomes;
 }
 
-const notTried = (): VifdError =>
-  new VifdError('ENOTRECOVERED', 'not tried, since an earlier vif of this guest could not be attached');
+const STOPPED = 'it was stopped before';
+const AFTER_ANOTHER = 'an earlier vif of this guest could not be attached';
+const notTried = (reason: string): VifdError => new VifdError('ENOTRECOVERED', `not tried, since ${reason}`);
 
 /** Rejects with code ENOTATTACHED or ENOTRECOVERED. */
 async function carry(store: XenstoreClient, move: Move, timeoutMs: number, say: Say): Promise<void> {

@@ -2,7 +2,7 @@
  * dom0 with guests, a driver domain that can be ended and made anew, and an `xl` in a directory for $PATH that does to the
  * simulator's store what xl does.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -43,6 +43,8 @@ export class Dom0World {
   letGoMs = 300;
   /** Instead of a $PATH that has the simulated xl in front. */
   path: string | undefined;
+  /** The last one that was started. */
+  process: ChildProcess | undefined;
   /** Resolves the answer instead of the simulated toolstack; undefined: it does its work. */
   onXl: (argv: readonly string[]) => Answer | undefined = () => undefined;
   private nicdom: { domid: number; end: () => Promise<void> } | undefined;
@@ -159,6 +161,7 @@ export class Dom0World {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    this.process = child;
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (bytes) => (stdout += bytes));
     child.stderr.on('data', (bytes) => (stderr += bytes));

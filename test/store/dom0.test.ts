@@ -246,6 +246,20 @@ xl network-attach 6 devid=0 mac=00:16:3e:00:06:00 bridge=br0 script=/etc/xen/scr
     expect(stdout).toContain('2 of 3 vifs have their network again');
   }, 40_000);
 
+  test('stopped in the middle: the vif that is detached is attached again, and no other is begun', async () => {
+    const world = await restarted();
+    const ended = world.vifd('recover', 'nicdom', '--yes');
+    await until(() => world.calls.some(([command]) => command === 'network-detach'));
+    world.process?.kill('SIGINT');
+    const { code, stdout } = await ended;
+    expect(code).toBe(1);
+    expect(stdout).toContain(
+      'guest5 (domid 5), vif 0: connected\nguest5 (domid 5), vif 1: not tried, since it was stopped before\n',
+    );
+    expect(stdout).toContain('1 of 3 vifs have their network again\n');
+    expect(await world.dom0.read('/local/domain/7/backend/vif/5/0/state')).toBe('4');
+  });
+
   test('what is not known to be of this driver domain is left, unless its guest is named', async () => {
     const world = await restarted();
     world.recorded.set(5, [
