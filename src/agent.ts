@@ -27,7 +27,7 @@ import { Reconciler } from './vif/reconciler.js';
 import { scriptWork } from './vif/script-work.js';
 import type { Phase, Vif } from './vif/vif.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
-import { BACKEND_ROOT } from './xenstore/paths.js';
+import { BACKEND_ROOT, SERVING_NODE } from './xenstore/paths.js';
 
 export interface AgentOptions {
   /** Path of a socket or device; undefined: where it is found. */
@@ -222,6 +222,7 @@ class Session implements Working {
         .filter(({ hasRead }) => hasRead)
         .map(vifNow),
     );
+    void this.store.write(SERVING_NODE, 'ready').catch(() => undefined); // for dom0, where nothing fails without it
     await this.options.service?.begin(this);
   }
 

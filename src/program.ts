@@ -159,6 +159,62 @@ export function program(version: string): Command {
       (await import('./commands/vif-script.js')).vifScript(command, path, options),
     );
 
+  const dom0 = vifd
+    .command('dom0')
+    .description('in dom0: wait for the network of a guest, give it back after a restart of the driver domain');
+  const timeout = (what: string, value: number) =>
+    new Option('--timeout <seconds>', what).argParser(seconds).default(value);
+  dom0
+    .command('wait')
+    .description('wait until every vif of a guest is connected, which xl does not, or say what is in the way')
+    .argument('<guest>', 'name or domain id; it may come later', nonEmpty)
+    .addOption(
+      new Option(
+        '--until <what>',
+        "guest: both sides are connected; hotplug: the driver domain's is, for a guest without a driver yet; serving: GUEST is a driver domain, and its vifd has begun",
+      )
+        .choices(['guest', 'hotplug', 'serving'])
+        .default('guest'),
+    )
+    .addOption(timeout('how long', 60))
+    .addOption(xenstore())
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 connected, or the guest has no vif; 1 not in time, or a reason has stood for 5 s;\n2 and 3 as of vifd',
+    )
+    .action(async (guest, options) => (await import('./commands/dom0.js')).wait(guest, options));
+  dom0
+    .command('recover')
+    .description(
+      'after a restart of the driver domain: print the xl commands that give running guests their network back',
+    )
+    .argument('<backend>', 'the driver domain that runs again, by name or domain id', nonEmpty)
+    .option('--yes', 'do it')
+    .option(
+      '--guest <guest>',
+      'only this guest, by name or domain id, also where xl has no record of the name of its backend; once for each',
+      collected,
+    )
+    .addOption(timeout('how long for vifd to begin there, and then for each vif', 60))
+    .addOption(xenstore())
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 every vif has its network again, or nothing was to do, or without --yes;\n1 one has not; 2 and 3 as of vifd',
+    )
+    .action(async (backend, options) => (await import('./commands/dom0.js')).recover(backend, options));
+  dom0
+    .command('units')
+    .description(
+      'print systemd units for dom0: the driver domain starts before the guests of xendomains and stops last',
+    )
+    .argument('<nicdom>', 'the name of the driver domain', nonEmpty)
+    .addOption(
+      new Option('--config <file>', "the driver domain's configuration (default: /etc/xen/NICDOM.cfg)").argParser(
+        absolutePath,
+      ),
+    )
+    .action(async (name, options) => (await import('./commands/dom0.js')).units(name, options));
+
   vifd
     .command('demo')
     .description(
@@ -171,7 +227,7 @@ export function program(version: string): Command {
     .description('print a manual page (read it with: vifd manual | man -l -) or a completion file for a shell')
     .addArgument(new Argument('[page]', 'what to print').choices(PAGES).default('vifd.8'))
     .action(async (page) => (await import('./commands/manual.js')).manual(page, vifd));
-  for (const command of [...vifd.commands, ...config.commands]) {
+  for (const command of [...vifd.commands, ...config.commands, ...dom0.commands]) {
     const words = command.parent === vifd ? command.name() : `${command.parent?.name()} ${command.name()}`;
     command.showHelpAfterError(`(try 'vifd ${words} --help')`);
   }
@@ -187,6 +243,13 @@ function nonEmpty(value: string): string {
   if (value === '') throw new InvalidArgumentError('it must not be empty.');
   return value;
 }
+
+function seconds(value: string): number {
+  if (/^\d{1,5}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('expected a whole number of seconds.');
+}
+
+const collected = (value: string, before: readonly string[] = []): string[] => [...before, nonEmpty(value)];
 
 function sourceList(value: string): Source[] {
   const words = value.split(',') as Source[];

@@ -210,7 +210,7 @@ ${cases.join('\n')}
   esac
   case $prev in
 ${choices.join('\n')}
-    --config | -c | --only | --pidfile | --record | --record-max | --replay | --xenstore) words='' ;;
+    --config | -c | --guest | --only | --pidfile | --record | --record-max | --replay | --timeout | --xenstore) words='' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -8,11 +8,34 @@ export function readFrontendNode(store: XenstoreClient, key: BackendKey, name: s
   return store.readOptional(`${frontendDir(key)}/${name}`);
 }
 
+/** Bytes (ETH_DATA_LEN). */
+const DEFAULT_MTU = 1500;
+
+export class GuestMtu {
+  /** Bytes; what the guest has been told, or was to be. */
+  private told: number | undefined;
+  constructor(
+    private readonly key: BackendKey,
+    private readonly io: { readonly store: XenstoreClient; readonly privileged: boolean },
+  ) {}
+
+  /**
+   * Tries once for each value. `asked` is what dom0 asked for: where that is nothing libxl has told the guest 1500 already.
+   * False where it cannot be told.
+   */
+  async tell(mtu: number, asked: number | undefined): Promise<boolean> {
+    const told = this.told ?? (asked === undefined ? DEFAULT_MTU : undefined);
+    if (told === mtu) return true;
+    this.told = mtu;
+    return writeFrontendMtu(this.io.store, this.key, mtu, this.io.privileged);
+  }
+}
+
 /**
  * Tells the guest its MTU, bytes. False where it cannot be told: before Xen 4.15 the node is missing or dom0's, and the
  * guest may remove or rewrite it at any time. A driver domain cannot make the node anew; dom0 could, so it looks first.
  */
-export async function writeFrontendMtu(
+async function writeFrontendMtu(
   store: XenstoreClient,
   key: BackendKey,
   mtu: number,

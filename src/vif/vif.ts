@@ -23,7 +23,7 @@ import {
 } from './backend.js';
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
 import { explainFailure } from './failure.js';
-import { readFrontendNode, writeFrontendMtu } from './frontend.js';
+import { GuestMtu, readFrontendNode } from './frontend.js';
 import { factsOf, type HookFacts } from './hooks.js';
 import { writeConnected, writeError } from './hotplug-status.js';
 import type { Wanted } from './leftovers.js';
@@ -40,8 +40,6 @@ import { VifLog } from './vif-log.js';
 
 export type { Next, Phase, VifIo } from './vif-io.js';
 
-/** Bytes (ETH_DATA_LEN). */
-const DEFAULT_MTU = 1500;
 /** Answers that pass: the interface went between two steps, several appear at once (contract 10.6), a name's old holder goes. */
 const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
@@ -63,8 +61,7 @@ export class Vif {
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
   private inForce: Attachment | undefined;
-  /** Bytes; what the guest has been told by vifd. */
-  private toldMtu: number | undefined;
+  private readonly guestMtu: GuestMtu;
   /** Bytes; in force since the guest's driver has been connected. Neither a refusal nor the bridge changes it then. */
   private settledMtu: number | undefined;
   private readonly patience = new Patience();
@@ -84,6 +81,7 @@ export class Vif {
   ) {
     this.departure = new Departure(guest);
     this.log = new VifLog(key, io.log, io.counts);
+    this.guestMtu = new GuestMtu(key, io);
     this.script = new UserScript(io.programs, this.log, wake, before?.script);
   }
 
@@ -197,7 +195,8 @@ export class Vif {
       if (this.phase !== 'failed') this.enter('waiting');
       return 'rest'; // its end wakes the vif
     }
-    await this.tellGuestMtu(attached.mtu);
+    if (!(await this.guestMtu.tell(attached.mtu, want.mtu)))
+      this.log.debug(`the guest was not told its MTU of ${attached.mtu}: its mtu node cannot be written`);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
     this.io.dhcp?.serve(this.key, want, attached.gateways);
@@ -219,15 +218,6 @@ export class Vif {
     if (fresh && this.facts) this.io.hooks?.tell('connected', this.facts);
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
-  }
-
-  /** Best effort. Where dom0 asked for nothing libxl has told the guest 1500 already. */
-  private async tellGuestMtu(mtu: number): Promise<void> {
-    const told = this.toldMtu ?? (this.want?.mtu === undefined ? DEFAULT_MTU : undefined);
-    if (told === mtu) return;
-    this.toldMtu = mtu; // tried once
-    if (!(await writeFrontendMtu(this.io.store, this.key, mtu, this.io.privileged)))
-      this.log.debug(`the guest was not told its MTU of ${mtu}: its mtu node cannot be written`);
   }
 
   /** Nothing to do until netback moves; if it does not, that is the error. Polls too: the event may have been missed. */

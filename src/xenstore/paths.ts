@@ -9,6 +9,9 @@ export interface BackendKey {
 /** Where dom0 writes vif backends, relative to the driver domain's own /local/domain/<self>. */
 export const BACKEND_ROOT = 'backend/vif';
 
+/** Where vifd says `ready` when it has looked at every vif for the first time; dom0 may read what is below `data`. */
+export const SERVING_NODE = 'data/vifd';
+
 /** DOMID_FIRST_RESERVED (xen/include/public/xen.h): ids from here on are no guests. */
 export const DOMID_FIRST_RESERVED = 0x7ff0;
 

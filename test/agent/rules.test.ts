@@ -1,7 +1,7 @@
 /** What a vif owes to its neighbours, to its guest and to the log: rules that need one event or one value out of place. */
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { NetlinkError } from '../../src/errors.js';
-import { writeFrontendMtu } from '../../src/vif/frontend.js';
+import { GuestMtu } from '../../src/vif/frontend.js';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
 
@@ -78,7 +78,7 @@ describe('MTU', () => {
       [memory.host.dom0, true],
       [memory.host.nicdom, false],
     ] as const) {
-      expect(await writeFrontendMtu(store, key, 1400, privileged)).toBe(false);
+      expect(await new GuestMtu(key, { store, privileged }).tell(1400, undefined)).toBe(false);
       expect(await memory.host.dom0.readOptional('/local/domain/9/device/vif/0/mtu')).toBeUndefined();
     }
   });

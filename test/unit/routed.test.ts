@@ -8,7 +8,7 @@ import { examine } from '../../src/doctor/finding.js';
 import type { Machine } from '../../src/doctor/machine.js';
 import { NETWORK_CHECKS } from '../../src/doctor/network-checks.js';
 import { NO_FEATURES } from '../../src/network/ethtool.js';
-import { headOf, linesFor, TABLES, type TableName } from '../../src/network/guard-table.js';
+import { headOf, linesFor, TABLES } from '../../src/network/guard-table.js';
 import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
 import type { SeenRoute, SourceRule } from '../../src/network/routes.js';
 import type { Link, LinkAddress } from '../../src/network/rtnetlink.js';

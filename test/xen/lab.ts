@@ -25,6 +25,8 @@ export interface LabOptions {
   readonly files?: (dir: string) => Promise<readonly string[]>;
   /** No debug log of the agent; for the benchmark. */
   readonly quiet?: boolean;
+  /** dom0 keeps what it needs to create nicdom a second time. */
+  readonly keepNicdom?: boolean;
   /** TypeScript programs to bundle into dom0 and nicdom, for runNode(). watcher.ts is always there. */
   readonly programs?: readonly string[];
 }
@@ -66,7 +68,7 @@ export class Lab {
         : await makeImage(dir, [WATCHER, ...(options.programs ?? [])]);
     const initramfs = join(dir, 'initramfs.cpio');
     await joinInitramfs(image, initramfs);
-    const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent} lab_quiet=${options.quiet ? 1 : 0}`;
+    const words = `lab_xenstored=${options.xenstored} lab_agent=${options.agent} lab_quiet=${options.quiet ? 1 : 0}${options.keepNicdom ? ' lab_keep_nicdom=1' : ''}`;
     const machine = await Machine.start(dir, { ...image, initramfs }, words);
     const lab = new Lab(options, dir, machine);
     try {
