@@ -6,10 +6,11 @@ import type { Lab } from './lab.js';
 /** `vifd dom0` in dom0. Resolves with exit code and output, as dom0() does. */
 const vifd = (lab: Lab, words: string) => lab.dom0(`vifd dom0 ${words}`, 300_000);
 
+/** With the client alpha from before. */
 export function waitScenario(lab: () => Lab): void {
   test('dom0 wait: a guest with its network; one whose bridge is missing, of which xl says nothing; one that never comes', async () => {
     expect(await vifd(lab(), 'wait nicdom --until serving --timeout 60')).toMatchObject({ code: 0 });
-    const domid = await createClient(lab(), { name: 'alpha', number: 11 });
+    const domid = await domidOf(lab(), 'alpha');
     const { code, out } = await vifd(lab(), 'wait alpha --timeout 120');
     expect({ code, out: out.trim() }).toEqual({ code: 0, out: `alpha (domid ${domid}), vif 0: connected` });
     await untilPings(lab(), 'alpha');
@@ -27,7 +28,7 @@ export function waitScenario(lab: () => Lab): void {
 
 const NICDOM_AGAIN = 'create /guests/nicdom.cfg \'extra="console=hvc0 rdinit=/init quiet lab_agent=vifd lab_quiet=0"\'';
 
-/** Needs `keepNicdom`, and the client alpha from before. */
+/** The last of its lab: none of the others may need the first driver domain afterwards. With `keepNicdom`, and alpha. */
 export function recoverScenario(lab: () => Lab): void {
   const said = async (domid: number) =>
     [...(await storeVifs(lab(), domid))].map(([devid, { mac, bridge, script, handle }]) => ({

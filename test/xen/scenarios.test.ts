@@ -4,6 +4,7 @@
  */
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
+import { recoverScenario, waitScenario } from './dom0-scenarios.js';
 import { guardScenario, observeScenario, routedScenario, userScriptScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
@@ -33,7 +34,7 @@ import {
 } from './systemd-scenarios.js';
 
 describe.concurrent('lane 1', () => {
-  describeLab('vifd on oxenstored', { xenstored: 'oxenstored', agent: 'vifd' }, (lab) => {
+  describeLab('vifd on oxenstored', { xenstored: 'oxenstored', agent: 'vifd', keepNicdom: true }, (lab) => {
     attachScenario(lab);
     attachDetachScenario(lab);
     manyVifsScenario(lab);
@@ -46,6 +47,8 @@ describe.concurrent('lane 1', () => {
     reloadScenario(lab);
     dom0ScriptScenarios(lab);
     observeScenario(lab);
+    waitScenario(lab);
+    recoverScenario(lab);
   });
 
   // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
