@@ -14,7 +14,6 @@ import { AttachQueue } from '../vif/attach-queue.js';
 import { parseBackend, parseIfname, parseLive, type RawNodes } from '../vif/backend.js';
 import { detach } from '../vif/detach.js';
 import { errorText, writeError } from '../vif/hotplug-status.js';
-import { dropOwn } from '../vif/leftovers.js';
 import { resolveAttachment } from '../vif/policy.js';
 import { readAllNodes } from '../vif/reader.js';
 import { Reconciler } from '../vif/reconciler.js';
@@ -94,7 +93,6 @@ class Script {
       const backend = parseBackend(key, nodes);
       const want = resolveAttachment(backend, config);
       await detach(want, this.kernel);
-      await dropOwn(want, this.kernel);
       return { ifname: want.ifname, bridge: backend.bridge ?? this.options.bridge ?? '-', ip: backend.ip };
     } catch (error) {
       if (error instanceof AttachError) stderrLog().warn(`${error.message}; ${error.hint}`);

@@ -45,8 +45,12 @@ export class Nft {
 
   private startNext(): void {
     if (this.next?.isUsable) return;
-    this.next = new NftProcess(FROM_STDIN);
-    this.next.setHolding(false);
+    try {
+      this.next = new NftProcess(FROM_STDIN);
+      this.next.setHolding(false);
+    } catch {
+      this.next = undefined; // no memory for it: whoever needs one is told
+    }
   }
 }
 

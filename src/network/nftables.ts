@@ -100,10 +100,13 @@ export class Nftables {
     const gone = [...unused].map((chain) => `delete chain ${table} ${chain}`);
     // The kernel takes four times as long for a change to a chain that packets pass (nf_tables waits for RCU then), so that
     // is made anew only where it does not ask the map.
-    const head = headOf(this.form);
+    const head = asked ? [] : headOf(this.form);
     const look = `list chain ${table} ${this.form.asks}`;
-    const listed = await this.transaction([...(asked ? [] : head), ...lines, ...gone, look]);
-    if (!listed.includes(`vmap @${this.form.map}`)) await this.transaction(head); // flushed by another, unseen
+    const listed = await this.transaction([...head, ...lines, ...gone, look]);
+    if (asked && !listed.includes(`vmap @${this.form.map}`)) {
+      this.state = undefined; // flushed by another, unseen: so may be what was taken for whole
+      return this.apply(changes);
+    }
     const set = changes.map(({ ifname }) => ifname).filter((ifname) => after.has(ifname));
     this.state = Promise.resolve({ chains: after, inForce: new Set([...inForce, ...set]), asked: true });
   }

@@ -41,7 +41,10 @@ const AT_ONCE = 4;
 
 export class OpenVSwitch implements OvsSwitch {
   private state: { readonly promise: Promise<OvsState>; readonly readAt: number } | undefined;
-  private own: Set<string> | undefined;
+  private readonly own = new Set<string>();
+  private knowsOwn = false;
+  /** The last change of each port: one after the other, as they were asked for. */
+  private readonly last = new Map<string, Promise<void>>();
   private readonly lanes = new Lanes(AT_ONCE);
 
   read(): Promise<OvsState> {
@@ -53,31 +56,45 @@ export class OpenVSwitch implements OvsSwitch {
     return promise;
   }
 
-  async setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void> {
-    if (anew) await this.change(removePortArgs(ifname));
-    this.own?.add(ifname); // it may be there although the answer says that something went wrong
-    await this.change(setPortArgs(ifname, port));
+  setPort(ifname: string, port: OvsPort, anew: boolean): Promise<void> {
+    return this.inOrder(ifname, async () => {
+      if (anew) await this.change(removePortArgs(ifname));
+      this.own.add(ifname); // it may be there although the answer says that something went wrong
+      await this.change(setPortArgs(ifname, port));
+    });
   }
 
-  async removePort(ifname: string): Promise<void> {
-    const { ports } = await this.read();
-    if (ports.get(ifname)?.ids[OVS_MARK] !== undefined) await this.change(removePortArgs(ifname));
-    this.own?.delete(ifname);
+  removePort(ifname: string): Promise<void> {
+    return this.inOrder(ifname, async () => {
+      const { ports } = await this.read();
+      if (ports.get(ifname)?.ids[OVS_MARK] !== undefined) await this.change(removePortArgs(ifname));
+      this.own.delete(ifname);
+    });
   }
 
   async ownPorts(): Promise<string[]> {
-    this.own ??= await this.readOwn();
-    return [...(this.own ?? [])];
+    if (!this.knowsOwn) await this.readOwn();
+    return [...this.own];
   }
 
-  /** Undefined while it cannot be known: it may not have been started yet. */
-  private async readOwn(): Promise<Set<string> | undefined> {
+  /** It is asked again while it cannot be known: Open vSwitch may not have been started yet. */
+  private async readOwn(): Promise<void> {
     try {
       const { ports } = await this.read();
-      return new Set([...ports].filter(([, { ids }]) => ids[OVS_MARK] !== undefined).map(([name]) => name));
+      for (const [name, { ids }] of ports) if (ids[OVS_MARK] !== undefined) this.own.add(name);
+      this.knowsOwn = true;
     } catch (error) {
-      return hasCode(error, 'ENOOVS') ? new Set() : undefined;
+      this.knowsOwn = hasCode(error, 'ENOOVS');
     }
+  }
+
+  private async inOrder(ifname: string, work: () => Promise<void>): Promise<void> {
+    const before = this.last.get(ifname) ?? Promise.resolve();
+    const done = before.catch(() => undefined).then(work);
+    this.last.set(ifname, done);
+    await done.finally(() => {
+      if (this.last.get(ifname) === done) this.last.delete(ifname);
+    });
   }
 
   private change(args: readonly string[]): Promise<void> {

@@ -7,7 +7,7 @@ import type { KernelNetwork } from '../network/kernel.js';
 import { type Family, formatPrefix, hostPrefix, type Prefix } from '../network/prefix.js';
 import { RTPROT_VIFD, type SeenProxy, type SeenRoute } from '../network/routes.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
-import { familiesOf, isOwnProxy, isOwnRule, isRoutedRule } from './routed.js';
+import { isRoutedRule } from './routed.js';
 import { isVifLink } from './seen.js';
 
 /** What a vif shall have; until that is in force, it may have something else that its guest lives on. */
@@ -38,18 +38,6 @@ async function isNobodys(
   if (named(ifname, wanted).length > 0) return true;
   const link = await kernel.getLink(ifname);
   return (link === undefined || !isVifLink(link)) && isFree();
-}
-
-/** What a vif that leaves has beside its interface. Rejects with NetlinkError or AttachError. */
-export async function dropOwn(want: Attachment, kernel: KernelNetwork): Promise<void> {
-  if (want.guard !== undefined) await kernel.setGuard(want.ifname, undefined, guardTable(want));
-  if (!isRouted(want)) return;
-  if (want.masquerade !== undefined) await kernel.setGuard(want.ifname, undefined, 'nat');
-  for (const family of familiesOf(want)) {
-    const [rules, proxies] = await Promise.all([kernel.listRules(family), kernel.listProxies(family)]);
-    for (const rule of rules.filter((one) => isOwnRule(want, one))) await kernel.deleteRule(rule);
-    for (const proxy of proxies.filter((one) => isOwnProxy(want, one))) await dropProxy(proxy, kernel);
-  }
 }
 
 export const dropProxy = (proxy: SeenProxy, kernel: KernelNetwork): Promise<void> =>

@@ -26,6 +26,8 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+const STOPPED = () => new VifdError('ECANCELED', 'nobody looks at vifs any more');
+
 export class Reconciler {
   private readonly vifs = new Map<KeyText, Vif>();
   /** By guest: when `state` or `online` of one of its vifs last changed. */
@@ -34,6 +36,7 @@ export class Reconciler {
   private readonly ignored = new Set<string>();
   private readonly waiting = new Set<Waiting>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
+  private stopped = false;
   private readonly leftovers = new KeyedLoop<'all'>(() => this.dropLeftovers());
   constructor(private readonly io: VifIo) {}
 
@@ -55,6 +58,7 @@ export class Reconciler {
    * with ECANCELED when the reconciler is stopped before.
    */
   until(key: BackendKey, such: (vif: Vif) => boolean): Promise<Vif | undefined> {
+    if (this.stopped) return Promise.reject(STOPPED());
     return new Promise((resolve, reject) => {
       this.waiting.add({ text: keyText(key), such, resolve, reject });
       void this.loop.kick(keyText(key));
@@ -120,7 +124,8 @@ export class Reconciler {
 
   /** Resolves when no run is under way. Leaves every vif as it is. */
   async stop(): Promise<void> {
-    for (const { reject } of this.waiting) reject(new VifdError('ECANCELED', 'nobody looks at vifs any more'));
+    this.stopped = true;
+    for (const { reject } of this.waiting) reject(STOPPED());
     this.waiting.clear();
     await Promise.all([this.loop.stop(), this.leftovers.stop()]);
     for (const vif of this.vifs.values()) vif.script.stop();

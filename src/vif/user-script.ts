@@ -22,6 +22,7 @@ export class UserScript {
   private current: { readonly command: Command; readonly run: Run; state: 'running' | 'done' } | undefined;
   private failed: { readonly error: unknown; readonly until: number } | undefined;
   private retryMs = FIRST_RETRY_MS;
+  private isSettled = false;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -44,7 +45,7 @@ export class UserScript {
 
   /** Whether the vif is online by it; starts it, and wakes the vif at its end. Throws AttachError when it has failed. */
   isOnline(want: Attachment, fresh: boolean): boolean {
-    if (want.mode !== 'script' || !(fresh || this.isActive)) return true;
+    if (want.mode !== 'script' || this.isSettled || !(fresh || this.isActive)) return true;
     if (this.before?.isRunning) return false;
     this.before = undefined;
     if (this.failed !== undefined && performance.now() < this.failed.until) throw this.failed.error;
@@ -52,8 +53,14 @@ export class UserScript {
     return this.current?.state === 'done';
   }
 
-  /** `connected` is written. */
+  /** `connected` is written: whatever error of vifd's own takes its place later, the script has done its part. */
   settle(): void {
+    this.clear();
+    this.isSettled = true;
+  }
+
+  private clear(): void {
+    this.isSettled = false;
     clearTimeout(this.timer);
     this.current = undefined;
     this.failed = undefined;
@@ -78,7 +85,7 @@ export class UserScript {
   /** Nobody waits for it any more. */
   stop(): void {
     this.current?.run.kill();
-    this.settle();
+    this.clear();
   }
 
   private start(command: Command, { args, ...call }: ScriptCall): void {

@@ -199,10 +199,13 @@ export class Vif {
       this.log.debug(`the guest was not told its MTU of ${attached.mtu}: its mtu node cannot be written`);
     if (this.retired) return 'rest';
     if (!(await writeConnected(this.io.store, this.key, live, this.io.privileged))) return this.forget();
+    if (this.retired) return 'rest';
     this.io.dhcp?.serve(this.key, want, attached.gateways);
     this.patience.end();
     this.script.settle();
+    const isNew = fresh && this.facts === undefined;
     this.facts = factsOf(backend, want, attached.bridge);
+    if (isNew) this.io.hooks?.tell('connected', this.facts);
     if (this.phase !== 'connected') this.enterConnected(backend, fresh, attached);
     else if (attached.steps.length > 0) this.log.repaired(attached, this.patience.repaired());
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
@@ -215,7 +218,6 @@ export class Vif {
     this.enter('connected');
     this.log.clear();
     this.log.connected(attached, !fresh);
-    if (fresh && this.facts) this.io.hooks?.tell('connected', this.facts);
     if (backend.type === 'vif_ioemu')
       this.log.debug("the guest's emulated card is QEMU's matter, where QEMU runs; nothing is done for it here");
   }

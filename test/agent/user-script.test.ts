@@ -109,6 +109,25 @@ test('a directory that dom0 removes by force is an end as well; made anew, it be
   expect(before()).toEqual(['online type_if=vif', 'online ended', 'offline type_if=vif', 'offline ended']);
 });
 
+test('an error of vifd’s own in between: neither script nor hooks hear of a vif that stays', async () => {
+  script(`${NOTE()}[ $1 = offline ] || ip link set $vif up`);
+  executable('hooks/10-note', `echo $VIFD_EVENT >>${dir}/told`);
+  await start();
+  await world.host.createGuest(5, [GUEST]);
+  await world.connected(5);
+  const files = readFileSync(join(dir, 'vifd.toml'), 'utf8');
+  writeFileSync(join(dir, 'vifd.toml'), `${files}[vif]\nguard = "ip"\n`);
+  process.kill(world.agent.pid, 'SIGHUP');
+  await world.until(5, 0, 'hotplug-status', 'error');
+  writeFileSync(join(dir, 'vifd.toml'), files);
+  process.kill(world.agent.pid, 'SIGHUP');
+  await world.connected(5);
+  await world.host.detachVif(5, 0);
+  await eventually(() => lines('told').length === 2, 8_000);
+  expect(lines('told')).toEqual(['connected', 'left']);
+  expect(calls().map((line) => line.split(' ')[0])).toEqual(['online', 'offline']);
+});
+
 test('a script may give the interface another name', async () => {
   script(`${NOTE()}[ $1 = offline ] || { ip link set $vif down; ip link set $vif name web0; ip link set web0 up; }`);
   await start();

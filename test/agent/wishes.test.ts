@@ -1,5 +1,9 @@
 /** A wish that cannot be had harms nobody: not the vif as it is connected, and not whoever has what it wishes for. */
 import { expect, test } from 'vitest';
+import { parseBackend } from '../../src/vif/backend.js';
+import { detach } from '../../src/vif/detach.js';
+import { resolveAttachment } from '../../src/vif/policy.js';
+import { NODES } from '../unit/vif-seen.js';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
 
@@ -65,4 +69,35 @@ test('a bridge that is not there takes no routes of a running vif', async () => 
   await memory.reconciler.scan();
   expect(kernel.routes).toHaveLength(1);
   expect(kernel.guards).toEqual(guards);
+});
+
+test('what leaves without having been connected takes nothing of the vif that has its name and its address', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  memory.config = { vif: { mode: 'routed', gateway: '10.0.0.1', sourceTable: 100 }, rules: [] };
+  await host.createGuest(5, [{ ...GUARDED, vifname: 'web' }]);
+  await eventually(async () => (await memory.node('hotplug-status')) === 'connected');
+  const seen = async () => [new Map(kernel.guards), await kernel.listRules('ipv4'), await kernel.listRoutes('ipv4')];
+  const before = await seen();
+  await kernel.create('vif6.0');
+  const nodes = new Map(
+    Object.entries({
+      ...NODES,
+      ...GUARDED,
+      vifname: 'web',
+      frontend: '/local/domain/6/device/vif/0',
+      'frontend-id': '6',
+    }),
+  );
+  const clone = resolveAttachment(parseBackend({ domid: 6, devid: 0 }, nodes), memory.config);
+  await detach(clone, kernel);
+  expect(await seen()).toEqual(before);
+});
+
+test('nobody waits for a vif that nobody looks at any more', async () => {
+  await memory.start();
+  await memory.reconciler.stop();
+  await expect(memory.reconciler.until({ domid: 5, devid: 0 }, () => true)).rejects.toMatchObject({
+    code: 'ECANCELED',
+  });
 });

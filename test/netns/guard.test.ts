@@ -220,6 +220,13 @@ describe('the table', () => {
     },
   );
 
+  test('flush table bridge vifd unseen: nor is a chain whole that an old guard has in common with the next', async () => {
+    await kernel.setGuard('vif7.0', guardOf(policy()));
+    expect(nft('flush table bridge vifd').failed).toBe(false);
+    await kernel.setGuard('vif1.0', guardOf(policy()));
+    expect(await passes(ethernet(OTHER, 0x88b5, 'ab'))).toBe(false);
+  });
+
   test('what another program put into the map does no harm', async () => {
     await kernel.setGuard('vif1.0', guardOf(policy()));
     expect(nft('add element bridge vifd guards { "vif7.0" : drop }').failed).toBe(false);

@@ -183,6 +183,24 @@ describe.skipIf(noOvs !== undefined)(noOvs ?? 'Open vSwitch', () => {
     expect(vsctl('list-ports', 'ovs0')).toBe('vif5.1');
   });
 
+  test('changes of one port take effect in order, and none is missed by the list that is read meanwhile', async () => {
+    const port = {
+      bridge: 'ovs0',
+      vlans: { tag: undefined, trunks: [] },
+      protected: false,
+      ids: { vifd: '1' },
+      mtu: undefined,
+    };
+    const { openVSwitch } = new Kernel();
+    const first = openVSwitch.ownPorts();
+    await openVSwitch.setPort('vif5.0', port, false);
+    await first;
+    expect(await openVSwitch.ownPorts()).toEqual(['vif5.0']);
+    await Promise.all([openVSwitch.removePort('vif5.0'), openVSwitch.setPort('vif5.0', port, false)]);
+    expect(vsctl('list-ports', 'ovs0')).toBe('vif5.0');
+    expect(await openVSwitch.ownPorts()).toEqual(['vif5.0']);
+  });
+
   test('the switch has died: the vif is not taken for connected, and is when it is back', async () => {
     await ovs.kill();
     await expect(connect(0, { bridge: 'ovs0' })).rejects.toMatchObject({
