@@ -3,7 +3,7 @@ import { parseIfname } from '../vif/backend.js';
 import { parseAddressPattern, parsePattern } from '../vif/pattern.js';
 import { number, oneOf, oneOrMore, optional, text } from './types.js';
 
-export const ifname = text('an interface name', parseIfname);
+export const ifname = text('an interface name of at most 15 characters', parseIfname);
 /** What no MAC address or name can be would match nothing, and nobody would be told. */
 const MAC_PATTERN = /^(([0-9a-f]{2}:){5}[0-9a-f]{2}|(?=.*\*)[0-9a-f:*]{1,17})$/i;
 export const NAME_PATTERN = /^[^/]+$/;
@@ -29,7 +29,7 @@ export const MATCH = {
     about: 'As dom0 named it.',
   }),
   'match.vifname': optional({
-    ...pattern('an interface name', NAME_PATTERN),
+    ...pattern('an interface name of at most 15 characters', NAME_PATTERN),
     example: 'fw-*',
     about: 'As dom0 named it.',
   }),

@@ -37,7 +37,7 @@ const metric = {
 /** Commands as exec takes them: no shell has a part in them. */
 const commands: Typed<readonly (readonly string[])[]> = {
   type: {
-    expected: 'an array of commands, each an array of words that begins with an absolute path',
+    expected: 'commands, each an array of words that begins with an absolute path: [["/bin/echo", "here"]]',
     accepts: (value): value is readonly (readonly string[])[] =>
       Array.isArray(value) && value.length > 0 && value.every(isCommand),
   },
@@ -105,7 +105,7 @@ export const BRIDGE = {
 
 export const BIND = {
   'when.interface': optional({
-    ...pattern('an interface name', NAME_PATTERN),
+    ...pattern('an interface name of at most 15 characters', NAME_PATTERN),
     example: 'vif0.0',
     about: 'Each interface of such a name that appears, or is there.',
   }),

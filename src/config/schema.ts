@@ -23,7 +23,10 @@ export interface Table {
   readonly settings: Readonly<Record<string, Setting>>;
 }
 
-const bridge = text('an interface name', (value) => parseIfname(value) ?? parseOvsBridge(value));
+const bridge = text(
+  'an interface name of at most 15 characters',
+  (value) => parseIfname(value) ?? parseOvsBridge(value),
+);
 
 const VIF = {
   mode: optional({

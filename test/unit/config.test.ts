@@ -128,13 +128,13 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ],
     [
       '[bind.a]\nrun = [["rm", "-rf"]]',
-      'f:2: bind.a.run is an array; expected an array of commands, each an array of words that begins with an absolute path',
+      'f:2: bind.a.run is an array; expected commands, each an array of words that begins with an absolute path: [["/bin/echo", "here"]]',
     ],
     [
       '[bind.a]\nprobe = "nas"',
       'f:2: bind.a.probe is "nas"; expected an address to ping, "arp ADDRESS", or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
     ],
-    ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name'],
+    ['[vif]\nbridge = "a/b"', 'f:2: vif.bridge is "a/b"; expected an interface name of at most 15 characters'],
     ['[vif]\nqlen = \n', 'f:2: not TOML (invalid value); expected valid TOML, with text in quotes'],
     [
       '[vif]\nqlen = 1\nqlen = 2',
