@@ -57,9 +57,9 @@ export async function attach(want: Attachment, io: AttachIo, known: Known): Prom
 async function guardEarly(want: Attachment, { kernel, attaching }: AttachIo): Promise<readonly Step[]> {
   const steps = guardSteps(want);
   if (steps.length === 0) return [];
-  await attaching.gather();
   const holder = await kernel.getLink(want.ifname);
   if (holder !== undefined && !isOwnLink(want, holder)) return [];
+  await attaching.gather();
   return applySteps(steps, kernel).then(
     ({ done }) => done,
     () => [],
