@@ -21,11 +21,11 @@ export interface VifDirectoryIo {
 export class VifDirectory {
   private store: XenstoreClient | undefined;
   /** Those that were connected when they were looked at: they stay so until their directory goes. */
-  private connected = new Map<KeyText, VifBackend>();
+  private connected: Map<KeyText, VifBackend> | undefined;
   constructor(private readonly io: VifDirectoryIo) {}
 
-  /** `fault`: why these are those of the time before. */
-  async list(): Promise<{ vifs: readonly SeenVif[]; fault?: string }> {
+  /** `vifs`: undefined until they have been read once. `fault`: why these are those of the time before. */
+  async list(): Promise<{ vifs: readonly SeenVif[] | undefined; fault?: string }> {
     try {
       const store = await this.open();
       if (store !== undefined) this.connected = await this.read(store);
@@ -36,8 +36,8 @@ export class VifDirectory {
     }
   }
 
-  private seen(): SeenVif[] {
-    return [...this.connected.values()].map(seenVif);
+  private seen(): SeenVif[] | undefined {
+    return this.connected && [...this.connected.values()].map(seenVif);
   }
 
   private async open(): Promise<XenstoreClient | undefined> {
@@ -54,7 +54,7 @@ export class VifDirectory {
   private async read(store: XenstoreClient): Promise<Map<KeyText, VifBackend>> {
     const found = new Map<KeyText, VifBackend>();
     for (const key of await listBackends(store)) {
-      const backend = this.connected.get(keyText(key)) ?? (await readConnected(store, key));
+      const backend = this.connected?.get(keyText(key)) ?? (await readConnected(store, key));
       if (backend !== undefined) found.set(keyText(key), backend);
     }
     return found;

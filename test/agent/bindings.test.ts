@@ -597,6 +597,52 @@ describe('a vif that is bound by what dom0 wrote of it', () => {
   });
 });
 
+describe('after a restart of vifd', () => {
+  const MAC = '00:16:3e:00:00:01';
+  const STANZA = `[bind.lan]\nwhen.vif = { mac = "${MAC}" }\non = "br_lan"\naddresses = "10.9.0.1/24"\nmasquerade = true\n`;
+  const chains = () => execaSync('nft', ['list', 'table', 'inet', 'vifd_bind'], { reject: false }).stdout;
+  const takenAway = () => said('info').filter((msg) => / off br_lan|masqueraded no more/.test(msg));
+
+  /** vif5.0, connected and bound, while a vifd with this mode was running. */
+  async function bound(text: string): Promise<SimulatedHost> {
+    onTestFinished(() => void execaSync('nft', ['flush', 'ruleset']));
+    for (const name of ['br_lan', 'xenbr0']) ip('link', 'add', name, 'type', 'bridge');
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    writeFileSync(config(), text);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: MAC, bridge: 'xenbr0' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    if (text.includes('observe'))
+      await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(() => global('br_lan').length === 1 && chains().includes('br_lan'));
+    await agent.kill('SIGTERM');
+    return host;
+  }
+
+  test('what is bound to a vif stays as it is; when that left meanwhile it goes', async () => {
+    const host = await bound(STANZA);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(said('info').filter((msg) => msg.startsWith('[bind'))).toEqual([]);
+    await agent.kill('SIGTERM');
+    await host.destroyGuest(5);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(() => takenAway().length === 2);
+    expect(global('br_lan')).toEqual([]);
+    expect(chains()).not.toContain('bound_');
+  });
+
+  test('where mode is "observe", and while xenstore does not answer', async () => {
+    await bound(`[agent]\nmode = "observe"\n${STANZA}`);
+    await observe(STANZA);
+    expect(takenAway()).toEqual([]);
+    expect(global('br_lan')).toEqual(['10.9.0.1/24']);
+    expect(chains()).toContain('bound_');
+  });
+});
+
 describe('on a routed vif', () => {
   /** vif5.0, connected, with this stanza of a binding. */
   async function routed(stanza: string): Promise<SimulatedHost> {
