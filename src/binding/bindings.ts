@@ -50,7 +50,7 @@ export class Bindings {
    * Rejects with NetlinkError.
    */
   async look(bindings: readonly Binding[], vifs: readonly SeenVif[] | undefined): Promise<boolean> {
-    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return false;
+    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0 && !this.masks) return false;
     const seen = await observe(this.kernel);
     const now = bindings.flatMap((binding) => appearances(binding, seen, vifs));
     const known = vifs === undefined ? bindings.filter((one) => vifMatch(one) === undefined) : bindings;

@@ -641,6 +641,13 @@ describe('after a restart of vifd', () => {
     expect(global('br_lan')).toEqual(['10.9.0.1/24']);
     expect(chains()).toContain('bound_');
   });
+
+  test('that has no binding any more nothing is masqueraded', async () => {
+    await bound(STANZA);
+    await observe('');
+    await eventually(() => takenAway().length === 1);
+    expect(chains()).not.toContain('bound_');
+  });
 });
 
 describe('on a routed vif', () => {
