@@ -25,6 +25,13 @@ const SIGHT: VifSight = {
 describe('whether a vif is connected', () => {
   test.each<[string, Partial<VifSight>, string, string]>([
     ['both sides', {}, 'connected', 'connected'],
+    ['a driver domain without a name', { backendName: undefined }, 'connected', 'connected'],
+    [
+      'a driver domain without a name, not yet',
+      { backendName: undefined, backendState: '2', hotplugStatus: '' },
+      'waiting',
+      'nothing in domid 1 has connected it yet',
+    ],
     [
       'no such domain',
       { backendName: undefined, backendState: undefined },
