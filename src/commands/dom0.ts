@@ -97,8 +97,8 @@ async function allRecovered(
   return failed.length === 0;
 }
 
-export function units(name: string, { config }: { readonly config?: string }): void {
-  process.stdout.write(driverDomainUnits(name, config));
+export function units(names: readonly string[], { config }: { readonly config?: string }): void {
+  process.stdout.write(driverDomainUnits(names, config));
 }
 
 async function inDom0(path: string | undefined, work: (store: XenstoreClient) => Promise<void>): Promise<void> {
