@@ -317,6 +317,27 @@ test('a reload: what is asked for no more goes, what is new comes, and no comman
   );
 });
 
+test.each(['observe', 'attach'])(
+  'SIGTERM during the first look, mode %s: vifd ends at once, and nothing is moved',
+  async (mode) => {
+    addPeer('eth7');
+    ip('addr', 'add', '192.0.2.4/24', 'dev', 'eth7');
+    ip('route', 'add', 'default', 'via', '192.0.2.1'); // nobody is there, so it is asked for 3.2 s
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    writeFileSync(
+      config(),
+      `[agent]\nmode = "${mode}"\n[bridge.br_lan]\nports = "eth7"\naddresses = "192.0.2.4/24"\ngateway = "192.0.2.1"\n`,
+    );
+    agent = new AgentProcess(host.socketOf(NICDOM), '--config', config());
+    await eventually(() => ip('neigh', 'show', 'dev', 'eth7').includes('192.0.2.1'));
+    const startedAt = performance.now();
+    expect(await agent.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(showLink('eth7')?.master).toBeUndefined();
+  },
+);
+
 test('systemd hears READY when the addresses are there, and that vifs are not the matter', async () => {
   const before = { ...process.env };
   writeFileSync(join(dir, 'systemd-notify'), `#!/bin/sh\necho "$*" >>${dir}/called\n`, { mode: 0o755 });
