@@ -83,7 +83,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   let requests: ScriptRequests | undefined;
   try {
     await Promise.all([kernel.prepare(), loadNetback(options.log)]);
-    await own.start(); // vifs need their bridges
+    await Promise.race([own.start(), aborted(options.signal)]); // vifs need their bridges
+    if (options.signal.aborted) return;
     requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
       const session = await Session.open(client, { kernel, programs, dhcp }, options);
@@ -280,7 +281,7 @@ const vifNow = ({ key, log, bridge, phase }: Vif): VifNow => ({
 });
 
 /** Resolves when the signal comes; at once if it came while nobody listened. */
-function aborted(signal: AbortSignal): Promise<undefined> {
+export function aborted(signal: AbortSignal): Promise<undefined> {
   if (signal.aborted) return Promise.resolve(undefined);
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
 }

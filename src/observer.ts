@@ -2,7 +2,7 @@
  * `vifd run` where mode = "observe": this domain's own network and nothing else. It attaches no vif, and asks xenstore only for
  * when.vif, so it works beside whoever does attach them, as dom0's toolstack.
  */
-import type { AgentOptions } from './agent.js';
+import { type AgentOptions, aborted } from './agent.js';
 import { OwnNetwork } from './binding/own-network.js';
 import { VifDirectory } from './binding/vif-directory.js';
 import { HostKernel } from './network/host-kernel.js';
@@ -36,14 +36,16 @@ export async function runObserver({ config, log, signal, service, xenstore }: Ag
   config.onReload = () => own.onReload();
   monitor.start();
   try {
-    await own.start();
+    const ended = aborted(signal);
+    await Promise.race([own.start(), ended]);
+    if (signal.aborted) return;
     const { bridges, bindings } = config.current;
     log.info(
       { uptimeMs: Math.round(process.uptime() * 1000) },
       `ready, observing: ${bridges.length} declared bridges, ${bindings.length} bindings; vifs are attached by others`,
     );
     await service?.begin({ counts: () => undefined, prove: () => kernel.getLink('lo') });
-    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await ended;
   } finally {
     await service?.end();
     monitor.stop();

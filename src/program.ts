@@ -204,16 +204,15 @@ export function program(version: string): Command {
     .action(async (backend, options) => (await import('./commands/dom0.js')).recover(backend, options));
   dom0
     .command('units')
-    .description(
-      'print systemd units for dom0: the driver domain starts before the guests of xendomains and stops last',
-    )
-    .argument('<nicdom>', 'the name of the driver domain', nonEmpty)
+    .description('print systemd units for dom0: driver domains start before the guests of xendomains and stop last')
+    .argument('<nicdom...>', 'the name of each driver domain; some of the files are for all of them', collected)
     .addOption(
-      new Option('--config <file>', "the driver domain's configuration (default: /etc/xen/NICDOM.cfg)").argParser(
-        absolutePath,
-      ),
+      new Option(
+        '--config <file>',
+        "the driver domain's configuration, for a single one (default: /etc/xen/NICDOM.cfg)",
+      ).argParser(absolutePath),
     )
-    .action(async (name, options) => (await import('./commands/dom0.js')).units(name, options));
+    .action(async (names, options) => (await import('./commands/dom0.js')).units(names, options));
 
   vifd
     .command('demo')

@@ -7,7 +7,7 @@
  * - When vifd ends it ends what it has started, and leaves addresses, routes and masquerading.
  */
 import type { Logger } from 'pino';
-import type { Binding } from '../config/schema.js';
+import { type Binding, vifMatch } from '../config/schema.js';
 import { applySteps, observe } from '../declared/apply.js';
 import { Said } from '../declared/said.js';
 import { describeStep, type Step } from '../declared/step.js';
@@ -46,15 +46,17 @@ export class Bindings {
 
   /**
    * Puts right what is to be put right, and starts what is to be started. Resolves with whether something had drifted while
-   * nothing appeared or went. Rejects with NetlinkError.
+   * nothing appeared or went. While it is not known which vifs there are (undefined) nothing that is for one is taken away.
+   * Rejects with NetlinkError.
    */
-  async look(bindings: readonly Binding[], vifs: readonly SeenVif[]): Promise<boolean> {
-    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0) return false;
+  async look(bindings: readonly Binding[], vifs: readonly SeenVif[] | undefined): Promise<boolean> {
+    if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0 && !this.masks) return false;
     const seen = await observe(this.kernel);
     const now = bindings.flatMap((binding) => appearances(binding, seen, vifs));
-    const { steps, warnings, masqueraded, owned } = planBindings(bindings, now, seen, this.owned);
+    const known = vifs === undefined ? bindings.filter((one) => vifMatch(one) === undefined) : bindings;
+    const { steps, warnings, masqueraded, owned } = planBindings(known, now, seen, this.owned);
     this.owned = owned;
-    const masks = await this.mask(masqueraded);
+    const masks = await this.mask(masqueraded, known.length === bindings.length);
     for (const name of new Set([...bindings.map((one) => one.name), ...steps.keys()])) {
       const binding = now.find((one) => one.binding.name === name)?.binding;
       const faults = [
@@ -87,13 +89,15 @@ export class Bindings {
     }
   }
 
-  private async mask(wanted: ReadonlyMap<string, Masqueraded>) {
+  private async mask(wanted: ReadonlyMap<string, Masqueraded>, isAll: boolean) {
     if (wanted.size === 0 && !this.masks) return { changed: false, faults: [] };
     let changed = false;
-    const faults = await this.masquerade.ensure(wanted, (name, sentence) => {
+    const said = (name: string | undefined, sentence: string) => {
       changed = true;
       this.log.info(`${name === undefined ? '[bind]' : `[bind.${name}]`}: ${sentence}`);
-    });
+    };
+    const faults = await this.masquerade.ensure(wanted, said);
+    if (isAll) await this.masquerade.removeOthers(wanted, said);
     this.masks = wanted.size > 0 || !(await this.masquerade.isEmpty());
     return { changed, faults };
   }

@@ -12,17 +12,13 @@ import type { Masqueraded } from './wanted.js';
 /** Others may have flushed all rules. */
 const MAX_AGE_MS = 5_000;
 
+type Say = (binding: string | undefined, sentence: string) => void;
+
 export class Masquerade {
   constructor(private readonly kernel: KernelNetwork) {}
 
-  /**
-   * Exactly these, by interface. `said` gets each change; resolves with the faults. Where nft cannot be run there are none to
-   * remove.
-   */
-  async ensure(
-    wanted: ReadonlyMap<string, Masqueraded>,
-    said: (binding: string | undefined, sentence: string) => void,
-  ): Promise<{ binding: string; fault: string }[]> {
+  /** These, by interface. `said` gets each change; resolves with the faults. */
+  async ensure(wanted: ReadonlyMap<string, Masqueraded>, said: Say): Promise<{ binding: string; fault: string }[]> {
     const faults: { binding: string; fault: string }[] = [];
     for (const [ifname, { binding, families }] of wanted) {
       const says = `what comes in by ${ifname} is`;
@@ -32,6 +28,11 @@ export class Masquerade {
         faults.push({ binding, fault: `${says} not masqueraded: ${reasonOf(error as AttachError)}` });
       }
     }
+    return faults;
+  }
+
+  /** Where nft cannot be run there are none. */
+  async removeOthers(wanted: ReadonlyMap<string, Masqueraded>, said: Say): Promise<void> {
     for (const ifname of await this.kernel.listGuarded('bound')) {
       if (wanted.has(ifname)) continue;
       await this.kernel.setGuard(ifname, undefined, 'bound').then(
@@ -39,7 +40,6 @@ export class Masquerade {
         () => undefined, // it is tried anew at the next look
       );
     }
-    return faults;
   }
 
   /** None, as far as is known. */

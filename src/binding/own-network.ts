@@ -99,7 +99,7 @@ export class OwnNetwork {
     return this.settleMs;
   }
 
-  private async listVifs(): Promise<readonly SeenVif[]> {
+  private async listVifs(): Promise<readonly SeenVif[] | undefined> {
     if (!this.asksForVifs) return [];
     const { vifs, fault } = await this.io.vifs.list();
     this.said.warn('[bind] with when.vif', fault === undefined ? [] : [fault]);

@@ -8,7 +8,7 @@ import { ConnectionError, XenstoreError } from '../errors.js';
 import { kernelName, parseBackend, parseLive, type VifBackend, type VifLive, XenbusState } from '../vif/backend.js';
 import { listBackends, readAllNodes } from '../vif/reader.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import { BACKEND_ROOT, type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
+import { BACKEND_ROOT, type BackendKey, type KeyText, keyText, parseBackendPath } from '../xenstore/paths.js';
 import type { SeenVif } from './wanted.js';
 
 export interface VifDirectoryIo {
@@ -21,11 +21,13 @@ export interface VifDirectoryIo {
 export class VifDirectory {
   private store: XenstoreClient | undefined;
   /** Those that were connected when they were looked at: they stay so until their directory goes. */
-  private connected = new Map<KeyText, VifBackend>();
+  private connected: Map<KeyText, VifBackend> | undefined;
+  /** Whose directory has come or gone since: it may be another vif's by now. */
+  private readonly renewed = new Set<KeyText>();
   constructor(private readonly io: VifDirectoryIo) {}
 
-  /** `fault`: why these are those of the time before. */
-  async list(): Promise<{ vifs: readonly SeenVif[]; fault?: string }> {
+  /** `vifs`: undefined until they have been read once. `fault`: why these are those of the time before. */
+  async list(): Promise<{ vifs: readonly SeenVif[] | undefined; fault?: string }> {
     try {
       const store = await this.open();
       if (store !== undefined) this.connected = await this.read(store);
@@ -36,14 +38,14 @@ export class VifDirectory {
     }
   }
 
-  private seen(): SeenVif[] {
-    return [...this.connected.values()].map(seenVif);
+  private seen(): SeenVif[] | undefined {
+    return this.connected && [...this.connected.values()].map(seenVif);
   }
 
   private async open(): Promise<XenstoreClient | undefined> {
     const store = this.store ?? (await this.io.connect());
     if (store === undefined || store === this.store) return store;
-    await store.watch(BACKEND_ROOT, () => this.io.onEvent());
+    await store.watch(BACKEND_ROOT, ({ path }) => this.onEvent(path));
     this.store = store;
     void store.closed.then(() => {
       this.store = undefined;
@@ -51,13 +53,33 @@ export class VifDirectory {
     return store;
   }
 
+  private onEvent(path: string): void {
+    const place = parseBackendPath(path);
+    if (place?.node === '') this.renewed.add(keyText(place.key));
+    this.io.onEvent();
+  }
+
   private async read(store: XenstoreClient): Promise<Map<KeyText, VifBackend>> {
     const found = new Map<KeyText, VifBackend>();
     for (const key of await listBackends(store)) {
-      const backend = this.connected.get(keyText(key)) ?? (await readConnected(store, key));
+      const backend = this.known(key) ?? (await this.readAnew(store, key));
       if (backend !== undefined) found.set(keyText(key), backend);
     }
     return found;
+  }
+
+  private known(key: BackendKey): VifBackend | undefined {
+    return this.renewed.has(keyText(key)) ? undefined : this.connected?.get(keyText(key));
+  }
+
+  private async readAnew(store: XenstoreClient, key: BackendKey): Promise<VifBackend | undefined> {
+    this.renewed.delete(keyText(key)); // before: it may change again meanwhile
+    try {
+      return await readConnected(store, key);
+    } catch (error) {
+      this.renewed.add(keyText(key));
+      throw error;
+    }
   }
 }
 

@@ -5,7 +5,8 @@ import { carryOut, demandDomain, findRecovery, SETTLE_MS } from '../dom0/recover
 import { type Recovery, shellLine } from '../dom0/recovery.js';
 import { driverDomainUnits } from '../dom0/units.js';
 import { waitForGuest, waitForServing } from '../dom0/wait.js';
-import { VifdError } from '../errors.js';
+import { hasCode, VifdError } from '../errors.js';
+import { Pidfile } from '../service/pidfile.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
 
@@ -47,7 +48,7 @@ export async function recover(asked: string, { xenstore, yes, guest = [], timeou
     for (const { guest, devid, why } of recovery.left) console.log(`# ${sayVif(guest, devid)}: left as it is: ${why}`);
     if (recovery.moves.length === 0) console.log(`# no vif of ${backend.name} waits for a new backend`);
     else if (!yes) return printPlan(recovery);
-    else if (!(await allRecovered(store, backend.name, recovery, timeout * 1000))) process.exitCode = 1;
+    else if (!(await alone(() => allRecovered(store, backend.name, recovery, timeout * 1000)))) process.exitCode = 1;
     if (yes && recovery.left.some(({ other }) => !other)) process.exitCode = 1;
   });
 }
@@ -61,6 +62,17 @@ function printPlan({ moves }: Recovery): void {
     console.log(shellLine(['xl', ...attach]));
   }
   console.log('# nothing has been done; with --yes it is');
+}
+
+/** Another one might detach what this one has just attached. The lock ends with its process. */
+async function alone<T>(work: () => Promise<T>): Promise<T> {
+  const path = `${process.env.VIFD_RUN_DIR || '/run'}/vifd-recover.pid`;
+  const lock = await Pidfile.take(path).catch((error) => {
+    if (!hasCode(error, 'EALREADY')) throw error;
+    const words = `another vifd dom0 recover --yes is at work (its process is in ${path}); nothing has been done`;
+    throw new VifdError('EALREADY', `${words}, try again when it has ended`, { cause: error });
+  });
+  return work().finally(() => lock.release());
 }
 
 /** Nothing is detached before vifd serves in the driver domain: a vif that cannot be attached again is forgotten by xl. */
@@ -85,8 +97,8 @@ async function allRecovered(
   return failed.length === 0;
 }
 
-export function units(name: string, { config }: { readonly config?: string }): void {
-  process.stdout.write(driverDomainUnits(name, config));
+export function units(names: readonly string[], { config }: { readonly config?: string }): void {
+  process.stdout.write(driverDomainUnits(names, config));
 }
 
 async function inDom0(path: string | undefined, work: (store: XenstoreClient) => Promise<void>): Promise<void> {

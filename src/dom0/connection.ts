@@ -19,8 +19,9 @@ export interface VifSight {
   /** libxl's own record of the path; the guest's copy is the guest's to change. */
   readonly backendPath: string;
   readonly backendDomid: number;
-  /** Undefined: no such domain any more. */
+  /** For words only. Undefined: no such domain any more, or one without a name. */
   readonly backendName: string | undefined;
+  /** Undefined: libxl's record points at nothing. */
   readonly backendState: string | undefined;
   readonly hotplugStatus: string | undefined;
   readonly hotplugError: string | undefined;
@@ -41,8 +42,7 @@ const waiting = (words: string): Verdict => ({ is: 'waiting', words });
 const wrong = (words: string): Verdict => ({ is: 'wrong', words });
 
 /** A vif whose backend has gone with its driver domain: it never comes back by itself. */
-export const isLost = ({ backendName, backendState }: Pick<VifSight, 'backendName' | 'backendState'>): boolean =>
-  backendName === undefined || backendState === undefined;
+export const isLost = ({ backendState }: Pick<VifSight, 'backendState'>): boolean => backendState === undefined;
 
 export function judgeVif(vif: VifSight, until: Until): Verdict {
   if (isLost(vif)) return lost(vif);
@@ -62,13 +62,17 @@ function lost({ backendName, backendDomid, backendPath }: VifSight): Verdict {
   return wrong(`${what}; once the driver domain runs again: vifd dom0 recover`);
 }
 
-function hotplugError({ hotplugError, backendName = '' }: VifSight): string {
-  if (hotplugError) return printable(hotplugError, 400).slice(1, -1).replaceAll('\\"', '"');
-  return `hotplug-status is error, without a reason; ask in ${printable(backendName)}: vifd status`;
+const sayBackend = ({ backendName, backendDomid }: VifSight): string =>
+  backendName === undefined ? `domid ${backendDomid}` : printable(backendName);
+
+function hotplugError(vif: VifSight): string {
+  if (vif.hotplugError) return printable(vif.hotplugError, 400).slice(1, -1).replaceAll('\\"', '"');
+  return `hotplug-status is error, without a reason; ask in ${sayBackend(vif)}: vifd status`;
 }
 
-function unconnected({ kernelError, backendState, backendName = '' }: VifSight): string {
-  const domain = printable(backendName);
+function unconnected(vif: VifSight): string {
+  const { kernelError, backendState } = vif;
+  const domain = sayBackend(vif);
   if (kernelError !== undefined) return `xen-netback in ${domain} gave it up: ${printable(kernelError)}`;
   if (backendState === String(XenbusState.Initialising))
     return `xen-netback in ${domain} has not taken it (state is still 1); there: modprobe xen-netback`;
@@ -79,7 +83,8 @@ function unconnected({ kernelError, backendState, backendName = '' }: VifSight):
 const stateWord = (state: string | undefined): string =>
   state === undefined ? 'missing' : /^\d$/.test(state) ? state : printable(state);
 
-function guestWords({ backendState, frontendState, backendName = '' }: VifSight): string {
+function guestWords(vif: VifSight): string {
+  const { backendState, frontendState } = vif;
   const states = `the guest's state is ${stateWord(frontendState)}, that of the driver domain ${stateWord(backendState)}`;
-  return `${printable(backendName)} has connected it, but the guest's driver has not (${states}); is the guest up?`;
+  return `${sayBackend(vif)} has connected it, but the guest's driver has not (${states}); is the guest up?`;
 }

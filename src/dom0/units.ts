@@ -1,4 +1,4 @@
-/** systemd units with which dom0's xendomains starts the driver domain first and stops it last. Pure. */
+/** systemd units with which dom0's xendomains starts driver domains first and stops them last. Pure. */
 import { printable, VifdError } from '../errors.js';
 
 /** What a unit's name, xl and a shell take without quotes alike. */
@@ -6,10 +6,35 @@ const PLAIN_NAME = /^[A-Za-z0-9][\w.-]*$/;
 const PLAIN_PATH = /^(\/[\w.@+-]+)+$/;
 
 /**
- * Three files, each below a comment with its name. xendomains would save or shut down the driver domain among the others, in
- * the order of their numbers (Debian's at once, Xen's with `xl shutdown --all`): so its guests are shut down before it.
+ * A file for each driver domain and two for all of them, each below a comment with its name. xendomains would save or shut down
+ * driver domains among the others, in the order of their numbers (Debian's at once, Xen's with `xl shutdown --all`): so the
+ * guests are shut down before. `config`: for one that is alone.
  */
-export function driverDomainUnits(name: string, config = `/etc/xen/${name}.cfg`): string {
+export function driverDomainUnits(names: readonly string[], config?: string): string {
+  if (config !== undefined && names.length > 1)
+    throw new VifdError(
+      'EUSAGE',
+      '--config is for one driver domain; each of several has its own in /etc/xen/NAME.cfg',
+    );
+  const domains = [...new Set(names)].map((name) => ({ name, config: config ?? `/etc/xen/${name}.cfg` }));
+  for (const domain of domains) demandPlain(domain);
+  const units = domains.map(({ name }) => unitOf(name)).join(' ');
+  return [
+    comment(domains, units),
+    ...domains.map((domain) => file(unitOf(domain.name), driverDomain(domain))),
+    file('xendomains.service.d/vifd.conf', ['[Unit]', `Wants=${units}`, `After=${units}`]),
+    file('vifd-guests.service', guests(domains, units)),
+  ].join('\n');
+}
+
+interface DriverDomain {
+  readonly name: string;
+  readonly config: string;
+}
+
+const unitOf = (name: string): string => `vifd-driver-domain-${name}.service`;
+
+function demandPlain({ name, config }: DriverDomain): void {
   if (!PLAIN_NAME.test(name) || /^\d+$/.test(name))
     throw new VifdError(
       'EUSAGE',
@@ -17,13 +42,6 @@ export function driverDomainUnits(name: string, config = `/etc/xen/${name}.cfg`)
     );
   if (!PLAIN_PATH.test(config))
     throw new VifdError('EUSAGE', `${printable(config)} cannot stand in a unit; give an absolute path without spaces`);
-  const unit = `vifd-driver-domain-${name}.service`;
-  return [
-    comment(name, config),
-    file(unit, driverDomain(name, config)),
-    file('xendomains.service.d/vifd.conf', ['[Unit]', `Wants=${unit}`, `After=${unit}`]),
-    file('vifd-guests.service', guests(name, unit)),
-  ].join('\n');
 }
 
 const UNIT_DIR = '/etc/systemd/system';
@@ -32,16 +50,20 @@ const XEN = 'proc-xen.mount xenstored.service xenconsoled.service xen-init-dom0.
 
 const file = (path: string, lines: readonly string[]): string => [`# ${UNIT_DIR}/${path}`, ...lines, ''].join('\n');
 
-const comment = (name: string, config: string): string =>
+const all = (domains: readonly DriverDomain[], what: keyof DriverDomain): string =>
+  domains.map((domain) => domain[what]).join(', ');
+
+const comment = (domains: readonly DriverDomain[], units: string): string =>
   `# Write each part into the file that its first line names, and then:
 #   systemctl daemon-reload
-#   systemctl enable vifd-driver-domain-${name}.service vifd-guests.service xendomains.service
-# ${config} must not be in /etc/xen/auto, too. The guests there, served by ${name}, start when vifd serves in it.
-# At the end vifd-guests shuts the guests down, then xendomains has only ${name} left, which goes last. It must not be
+#   systemctl enable ${units} vifd-guests.service xendomains.service
+# ${all(domains, 'config')} must not be in /etc/xen/auto, too. The guests there start when vifd serves in ${all(domains, 'name')}.
+# At the end vifd-guests shuts the guests down, then xendomains has only ${all(domains, 'name')} left, to go last. None may be
 # saved to a file: XENDOMAINS_SAVE="" in /etc/default/xendomains (elsewhere /etc/sysconfig/xendomains).
+# For another driver domain print them all anew, with all the names: two of the files are for all.
 `;
 
-const driverDomain = (name: string, config: string): string[] => [
+const driverDomain = ({ name, config }: DriverDomain): string[] => [
   '[Unit]',
   `Description=Xen driver domain ${name}`,
   'Documentation=man:vifd(8)',
@@ -63,19 +85,19 @@ const driverDomain = (name: string, config: string): string[] => [
   'WantedBy=multi-user.target',
 ];
 
-const guests = (name: string, unit: string): string[] => [
+const guests = (domains: readonly DriverDomain[], units: string): string[] => [
   '[Unit]',
-  `Description=Shut down the Xen guests before the driver domain ${name}`,
+  `Description=Shut down the Xen guests before their driver domains (${all(domains, 'name')})`,
   'Documentation=man:vifd(8)',
   'ConditionPathExists=/proc/xen/capabilities',
   '# What starts after xendomains is stopped before it.',
-  `After=xendomains.service ${unit} ${XEN}`,
+  `After=xendomains.service ${units} ${XEN}`,
   '',
   '[Service]',
   'Type=oneshot',
   'RemainAfterExit=yes',
   'ExecStart=/bin/true',
-  `ExecStop=-/bin/sh -c '${stopGuests(name)}'`,
+  `ExecStop=-/bin/sh -c '${stopGuests(domains)}'`,
   'TimeoutStopSec=300',
   '',
   '[Install]',
@@ -83,5 +105,5 @@ const guests = (name: string, unit: string): string[] => [
 ];
 
 /** All at once, each waited for; device models (-dm) end with their guests. `$$` is systemd's `$`. */
-const stopGuests = (name: string): string =>
-  `xl list | while read -r name id rest; do case $$name in Name|Domain-0|Xenstore|*-dm|${name}) ;; *) echo $$id ;; esac; done | xargs -r -n 1 -P 0 xl shutdown -w`;
+const stopGuests = (domains: readonly DriverDomain[]): string =>
+  `xl list | while read -r name id rest; do case $$name in Name|Domain-0|Xenstore|*-dm|${domains.map(({ name }) => name).join('|')}) ;; *) echo $$id ;; esac; done | xargs -r -n 1 -P 0 xl shutdown -w`;

@@ -32,11 +32,19 @@ export class LinkMonitor {
     private readonly log: Logger,
   ) {}
 
+  /** Never throws: spawn() does, for some errors, such as ENOMEM. */
   start(): void {
+    try {
+      // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
+      this.child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    } catch (error) {
+      return this.ended((error as Error).message, 0);
+    }
+    this.follow(this.child);
+  }
+
+  private follow(child: ChildProcess): void {
     const startedAt = performance.now();
-    // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
-    const child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.child = child;
     let lastWords = '';
     onLines(child.stdout, (line) => this.onLine(line));
     onLines(child.stderr, (line) => {
@@ -82,8 +90,8 @@ export class LinkMonitor {
 }
 
 /** A process that has no file descriptor left gets no pipes, and then an error. */
-function onLines(pipe: Readable | undefined, listener: (line: string) => void): void {
-  if (pipe !== undefined) createInterface({ input: pipe }).on('line', listener);
+function onLines(pipe: Readable | null | undefined, listener: (line: string) => void): void {
+  if (pipe) createInterface({ input: pipe }).on('line', listener);
 }
 
 /**

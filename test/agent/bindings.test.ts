@@ -317,6 +317,27 @@ test('a reload: what is asked for no more goes, what is new comes, and no comman
   );
 });
 
+test.each(['observe', 'attach'])(
+  'SIGTERM during the first look, mode %s: vifd ends at once, and nothing is moved',
+  async (mode) => {
+    addPeer('eth7');
+    ip('addr', 'add', '192.0.2.4/24', 'dev', 'eth7');
+    ip('route', 'add', 'default', 'via', '192.0.2.1'); // nobody is there, so it is asked for 3.2 s
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    writeFileSync(
+      config(),
+      `[agent]\nmode = "${mode}"\n[bridge.br_lan]\nports = "eth7"\naddresses = "192.0.2.4/24"\ngateway = "192.0.2.1"\n`,
+    );
+    agent = new AgentProcess(host.socketOf(NICDOM), '--config', config());
+    await eventually(() => ip('neigh', 'show', 'dev', 'eth7').includes('192.0.2.1'));
+    const startedAt = performance.now();
+    expect(await agent.kill('SIGTERM')).toEqual({ code: 0, signal: null });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(showLink('eth7')?.master).toBeUndefined();
+  },
+);
+
 test('systemd hears READY when the addresses are there, and that vifs are not the matter', async () => {
   const before = { ...process.env };
   writeFileSync(join(dir, 'systemd-notify'), `#!/bin/sh\necho "$*" >>${dir}/called\n`, { mode: 0o755 });
@@ -594,6 +615,59 @@ describe('a vif that is bound by what dom0 wrote of it', () => {
     await eventually(() => called().length === 2);
     expect(called()[1]).toBe('unplug  lan gone vif5.0');
     await eventually(() => global('xenbr0').length === 0);
+  });
+});
+
+describe('after a restart of vifd', () => {
+  const MAC = '00:16:3e:00:00:01';
+  const STANZA = `[bind.lan]\nwhen.vif = { mac = "${MAC}" }\non = "br_lan"\naddresses = "10.9.0.1/24"\nmasquerade = true\n`;
+  const chains = () => execaSync('nft', ['list', 'table', 'inet', 'vifd_bind'], { reject: false }).stdout;
+  const takenAway = () => said('info').filter((msg) => / off br_lan|masqueraded no more/.test(msg));
+
+  /** vif5.0, connected and bound, while a vifd with this mode was running. */
+  async function bound(text: string): Promise<SimulatedHost> {
+    onTestFinished(() => void execaSync('nft', ['flush', 'ruleset']));
+    for (const name of ['br_lan', 'xenbr0']) ip('link', 'add', name, 'type', 'bridge');
+    const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
+    onTestFinished(() => host.close());
+    writeFileSync(config(), text);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    const created = host.createGuest(5, [{ mac: MAC, bridge: 'xenbr0' }]);
+    await eventually(() => showLink('vif5.0') !== undefined);
+    if (text.includes('observe'))
+      await host.dom0.write(`/local/domain/${NICDOM}/backend/vif/5/0/hotplug-status`, 'connected');
+    await created;
+    await eventually(() => global('br_lan').length === 1 && chains().includes('br_lan'));
+    await agent.kill('SIGTERM');
+    return host;
+  }
+
+  test('what is bound to a vif stays as it is; when that left meanwhile it goes', async () => {
+    const host = await bound(STANZA);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(said('info').filter((msg) => msg.startsWith('[bind'))).toEqual([]);
+    await agent.kill('SIGTERM');
+    await host.destroyGuest(5);
+    agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
+    await eventually(() => takenAway().length === 2);
+    expect(global('br_lan')).toEqual([]);
+    expect(chains()).not.toContain('bound_');
+  });
+
+  test('where mode is "observe", and while xenstore does not answer', async () => {
+    await bound(`[agent]\nmode = "observe"\n${STANZA}`);
+    await observe(STANZA);
+    expect(takenAway()).toEqual([]);
+    expect(global('br_lan')).toEqual(['10.9.0.1/24']);
+    expect(chains()).toContain('bound_');
+  });
+
+  test('that has no binding any more nothing is masqueraded', async () => {
+    await bound(STANZA);
+    await observe('');
+    await eventually(() => takenAway().length === 1);
+    expect(chains()).not.toContain('bound_');
   });
 });
 

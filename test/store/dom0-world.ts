@@ -156,6 +156,7 @@ export class Dom0World {
       ...process.env,
       PATH: this.path ?? `${this.directory}${delimiter}${process.env.PATH}`,
       XENSTORED_PATH: this.socketOf(domid),
+      VIFD_RUN_DIR: this.directory,
     };
     const child = spawn(process.execPath, ['dist/main.js', 'dom0', ...words], {
       env,

@@ -260,6 +260,25 @@ xl network-attach 6 devid=0 mac=00:16:3e:00:06:00 bridge=br0 script=/etc/xen/scr
     expect(await world.dom0.read('/local/domain/7/backend/vif/5/0/state')).toBe('4');
   });
 
+  test("two at once: the second does nothing; one that was killed is in nobody's way", async () => {
+    const world = await restarted();
+    const ended = world.vifd('recover', 'nicdom', '--yes', '--guest', 'guest5');
+    await until(() => world.calls.some(([command]) => command === 'network-detach'));
+    const first = world.process;
+    const second = await world.vifd('recover', 'nicdom', '--yes');
+    expect(second).toMatchObject({ code: 1, stdout: '' });
+    expect(second.stderr).toMatch(
+      /^vifd: another vifd dom0 recover --yes is at work \(its process is in .*\/vifd-recover\.pid\); nothing has been done, try again when it has ended\n$/,
+    );
+    first?.kill('SIGKILL');
+    await ended;
+    expect((await world.vifd('recover', 'nicdom', '--yes', '--guest', 'guest6')).code).toBe(0);
+    expect(world.calls.filter(([command]) => command === 'network-detach')).toEqual([
+      ['network-detach', '5', '0'],
+      ['network-detach', '6', '0'],
+    ]);
+  }, 40_000);
+
   test('what is not known to be of this driver domain is left, unless its guest is named', async () => {
     const world = await restarted();
     world.recorded.set(5, [

@@ -25,6 +25,13 @@ const SIGHT: VifSight = {
 describe('whether a vif is connected', () => {
   test.each<[string, Partial<VifSight>, string, string]>([
     ['both sides', {}, 'connected', 'connected'],
+    ['a driver domain without a name', { backendName: undefined }, 'connected', 'connected'],
+    [
+      'a driver domain without a name, not yet',
+      { backendName: undefined, backendState: '2', hotplugStatus: '' },
+      'waiting',
+      'nothing in domid 1 has connected it yet',
+    ],
     [
       'no such domain',
       { backendName: undefined, backendState: undefined },
@@ -172,7 +179,7 @@ function unitFiles(text: string): Map<string, string> {
 }
 
 describe('units', () => {
-  const files = unitFiles(driverDomainUnits('nicdom'));
+  const files = unitFiles(driverDomainUnits(['nicdom']));
   const own = 'vifd-driver-domain-nicdom.service';
 
   test('the driver domain before xendomains, the guests stopped before both', () => {
@@ -181,16 +188,29 @@ describe('units', () => {
     expect(files.get(own)).toContain('exec xl create /etc/xen/nicdom.cfg');
     expect(files.get('xendomains.service.d/vifd.conf')).toContain(`After=${own}\n`);
     expect(files.get('vifd-guests.service')).toMatch(new RegExp(`^After=xendomains\\.service ${own} `, 'm'));
-    expect(driverDomainUnits('net.2', '/srv/net.cfg')).toContain('exec xl create /srv/net.cfg');
+    expect(driverDomainUnits(['net.2'], '/srv/net.cfg')).toContain('exec xl create /srv/net.cfg');
   });
 
   test('what cannot stand in a unit', () => {
     for (const name of ['a b', '$x', '', '-a', '7'])
-      expect(() => driverDomainUnits(name)).toThrow(
+      expect(() => driverDomainUnits(['nicdom', name])).toThrow(
         `${JSON.stringify(name)} cannot be part of a unit's name; give the domain a name of letters, digits, ".", "_" and "-"`,
       );
-    expect(() => driverDomainUnits('nicdom', '/etc/%i')).toThrow(
+    expect(() => driverDomainUnits(['nicdom'], '/etc/%i')).toThrow(
       '"/etc/%i" cannot stand in a unit; give an absolute path without spaces',
+    );
+  });
+
+  test('several driver domains: one set for all, and none is taken for a guest', () => {
+    const both = unitFiles(driverDomainUnits(['nicdom', 'net.2', 'nicdom']));
+    const units = `${own} vifd-driver-domain-net.2.service`;
+    expect([...both.keys()]).toEqual([...units.split(' '), 'xendomains.service.d/vifd.conf', 'vifd-guests.service']);
+    expect(both.get('xendomains.service.d/vifd.conf')).toBe(`[Unit]\nWants=${units}\nAfter=${units}\n\n`);
+    expect(both.get('vifd-guests.service')).toMatch(new RegExp(`^After=xendomains\\.service ${units} `, 'm'));
+    expect(both.get('vifd-guests.service')).toContain('*-dm|nicdom|net.2) ;;');
+    expect(both.get('vifd-driver-domain-net.2.service')).toContain('exec xl create /etc/xen/net.2.cfg');
+    expect(() => driverDomainUnits(['a', 'b'], '/srv/a.cfg')).toThrow(
+      '--config is for one driver domain; each of several has its own in /etc/xen/NAME.cfg',
     );
   });
 

@@ -65,6 +65,16 @@ test('the warning when the child ends has what it said last', async () => {
   );
 });
 
+test('a spawn that throws is a child that has ended: it is tried again', async () => {
+  process.env.VIFD_TEST_TOO_LONG = 'x'.repeat(200_000); // E2BIG, thrown as ENOMEM is
+  onTestFinished(() => void delete process.env.VIFD_TEST_TOO_LONG);
+  const { told, warnings } = start('echo "7: vif5.0: <UP>"; exec sleep 30');
+  expect(warnings).toEqual([expect.stringContaining('("ip -o monitor link": spawn E2BIG); repairs wait')]);
+  delete process.env.VIFD_TEST_TOO_LONG;
+  for (let i = 0; i < 500 && !told.includes('vif5.0'); i++) await sleep(10);
+  expect(told.slice(0, 2)).toEqual(['gap', 'vif5.0']);
+});
+
 test('without the program there is one warning, with the reason', async () => {
   const { warnings } = start(undefined);
   expect(await untilFirst(warnings)).toMatch(/\("ip -o monitor link": spawn ip ENOENT\);.*Is iproute2 installed\?$/);
