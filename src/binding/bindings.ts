@@ -17,7 +17,7 @@ import { ensureSysctl } from '../network/sysctl.js';
 import { onAppeared, onGone, subjectOf } from './actions.js';
 import { Masquerade } from './masquerade.js';
 import { type Items, planBindings } from './plan.js';
-import { type Appearance, appearances, forwardedFamilies, type Masqueraded, type SeenVif } from './wanted.js';
+import { type Appearance, appearances, forwardedFamilies, hasPlace, type Masqueraded, type SeenVif } from './wanted.js';
 
 interface Present {
   readonly appearance: Appearance;
@@ -53,12 +53,13 @@ export class Bindings {
     if (bindings.length === 0 && this.present.size === 0 && this.owned.size === 0 && !this.masks) return false;
     const seen = await observe(this.kernel);
     const now = bindings.flatMap((binding) => appearances(binding, seen, vifs));
+    const ready = now.filter((one) => hasPlace(one, seen));
     const known = vifs === undefined ? bindings.filter((one) => vifMatch(one) === undefined) : bindings;
     const { steps, warnings, masqueraded, owned } = planBindings(known, now, seen, this.owned);
     this.owned = owned;
     const masks = await this.mask(masqueraded, known.length === bindings.length);
     for (const name of new Set([...bindings.map((one) => one.name), ...steps.keys()])) {
-      const binding = now.find((one) => one.binding.name === name)?.binding;
+      const binding = ready.find((one) => one.binding.name === name)?.binding;
       const faults = [
         ...(await this.apply(name, steps.get(name) ?? [])),
         ...(binding ? await this.forward(binding) : []),
@@ -66,7 +67,7 @@ export class Bindings {
       ];
       this.said.warn(`[bind.${name}]`, [...(warnings.get(name) ?? []), ...faults]);
     }
-    return !this.follow(now, bindings) && (steps.size > 0 || masks.changed);
+    return !this.follow(ready, bindings) && (steps.size > 0 || masks.changed);
   }
 
   async stop(): Promise<void> {

@@ -81,14 +81,14 @@ class Draft {
 function itemsOf({ binding, ifname }: Appearance, seen: Observed, plan: Draft): Item[] {
   const { name, keep } = binding;
   const on = binding.on ?? ifname;
-  const steps = stepsOf(binding, on);
-  if (steps.length === 0 && !binding.masquerade) return [];
   const link = linkNamed(seen, on);
-  const bridge = seen.links.find(({ ifindex, kind }) => ifindex === link?.master && kind === 'bridge');
-  if (link === undefined) plan.warn(name, `${on} is not there; it gets its addresses and routes when it appears`);
-  else if (bridge !== undefined)
+  if (link === undefined) plan.warn(name, `${on} is not there; all of it waits until it appears`);
+  const steps = stepsOf(binding, on);
+  if (link === undefined || (steps.length === 0 && !binding.masquerade)) return [];
+  const bridge = seen.links.find(({ ifindex, kind }) => ifindex === link.master && kind === 'bridge');
+  if (bridge !== undefined)
     plan.warn(name, `${on} is a port of ${bridge.ifname}, where addresses have no effect; set on = "${bridge.ifname}"`);
-  if (link === undefined || bridge !== undefined) return [];
+  if (bridge !== undefined) return [];
   if (binding.masquerade) maskOn(on, binding, plan);
   if (!link.up && steps.length > 0) plan.add(name, { do: 'up', ifname: on });
   return steps.map((step) => ({ binding: name, ifindex: link.ifindex, step, keep: keep && on !== ifname }));

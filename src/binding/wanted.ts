@@ -29,6 +29,10 @@ export function appearances(binding: Binding, seen: Observed, vifs: readonly See
   });
 }
 
+/** What gets the addresses is there. Nothing of a binding begins before. */
+export const hasPlace = ({ binding, ifname }: Appearance, seen: Observed): boolean =>
+  linkNamed(seen, binding.on ?? ifname) !== undefined;
+
 function namesFor({ whenInterface, whenBridge }: Binding, seen: Observed): string[] {
   const patterns = listOf(whenInterface).map(parsePattern);
   const names = seen.links.map(({ ifname }) => ifname).filter((name) => patterns.some((fits) => fits?.(name)));

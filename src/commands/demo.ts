@@ -1,22 +1,33 @@
 /** `vifd demo`: the main job without Xen. A simulated host, real interfaces in a private namespace, the real agent. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { VifdError } from '../errors.js';
 import { Echo, GuestNamespace } from '../simulator/guest-namespace.js';
 import { type GuestVif, NICDOM, SimulatedHost } from '../simulator/host.js';
 import { vethLinks } from '../simulator/links.js';
+import { DemoAgent } from './demo-agent.js';
+import { keepDemo, parseVifLines } from './kept-demo.js';
 
 const IN_NAMESPACE = 'VIFD_DEMO_NAMESPACE';
 
-export async function demo(): Promise<void> {
+export interface DemoOptions {
+  /** Is not over before a signal. */
+  readonly keep?: boolean;
+  readonly config?: string;
+  /** Lines as `bridge=br_lan,mac=00:16:3e:00:00:01`, a vif each. */
+  readonly vif?: readonly string[];
+}
+
+export async function demo(options: DemoOptions): Promise<void> {
+  const vifs = parseVifLines(options.vif ?? []); // before anything is made
   if (process.env[IN_NAMESPACE] === undefined) return startInNamespace();
   await ip('link set lo up');
   await ip('link add br_lan type bridge');
   await ip('addr add 10.0.0.1/24 dev br_lan');
   await ip('link set br_lan up');
+  if (options.keep) return keepDemo(vifs, options.config, process.env[IN_NAMESPACE]?.includes('--user') ?? false);
   const story = await Story.begin();
   const interrupted = new Promise<number>((resolve) => {
     process.on('SIGINT', () => resolve(130));
@@ -43,7 +54,7 @@ async function startInNamespace(): Promise<void> {
   }
   const child = spawn('unshare', [...flags, process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',
-    env: { ...process.env, [IN_NAMESPACE]: '1' },
+    env: { ...process.env, [IN_NAMESPACE]: flags.join(' ') },
   });
   process.on('SIGINT', () => undefined); // a terminal sends it to the child as well, which cleans up
   process.on('SIGTERM', () => child.kill('SIGTERM'));
@@ -55,7 +66,7 @@ const ip = (command: string) => execa('ip', command.split(' '));
 
 /** The account: each act says what dom0 or the admin does, shows what vifd did, and checks it with packets. */
 class Story {
-  private agent: Agent | undefined;
+  private agent: DemoAgent | undefined;
   private failures = 0;
   private readonly guests = new Map<number, GuestNamespace>();
   private host!: SimulatedHost;
@@ -104,7 +115,7 @@ class Story {
 
   private async startAgent(): Promise<void> {
     this.say('nicdom: vifd run');
-    this.agent = new Agent(this.host.socketOf(NICDOM), (line) => this.say(`    vifd: ${line}`));
+    this.agent = new DemoAgent(this.host.socketOf(NICDOM), (line) => this.say(`    vifd: ${line}`));
     await this.agent.ready;
   }
 
@@ -189,46 +200,5 @@ class Story {
   private say(text: string): void {
     const seconds = ((performance.now() - this.startedAt) / 1000).toFixed(2).padStart(6);
     console.log(text.startsWith('\n') ? `\n${seconds}  ${text.slice(1)}` : `${seconds}  ${text}`);
-  }
-}
-
-/** The agent as a process of its own, its log told in plain words. */
-class Agent {
-  readonly ready: Promise<void>;
-  private readonly child;
-
-  constructor(xenstore: string, tell: (line: string) => void) {
-    this.child = spawn(process.execPath, [process.argv[1] ?? '', 'run', '--xenstore', xenstore], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, VIFD_RUN_DIR: '' }, // no script shall find it
-    });
-    this.ready = new Promise((resolve, reject) => {
-      createInterface({ input: this.child.stdout }).on('line', (line) => {
-        const said = plainWords(line);
-        tell(said);
-        if (said.startsWith('ready')) resolve();
-      });
-      this.child.once('error', reject);
-      this.child.once('close', (code, signal) =>
-        reject(new VifdError('EAGENT', `vifd run ended before it was ready (${signal ?? `exit code ${code}`})`)),
-      );
-    });
-    this.ready.catch(() => undefined); // it may also end later, as it should
-  }
-
-  async kill(signal: NodeJS.Signals): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    this.child.kill(signal);
-    await once(this.child, 'exit');
-  }
-}
-
-/** A line of the agent's log; what is none of it, such as Node's own last words, as it is. */
-function plainWords(line: string): string {
-  try {
-    const { level, msg } = JSON.parse(line) as { level: string; msg: string };
-    return level === 'info' ? msg : `${level}: ${msg}`;
-  } catch {
-    return line;
   }
 }

@@ -32,7 +32,7 @@ type Store = XenstoreClient | ConnectionError;
 
 const REDRAW_MS = 2_000;
 
-/** The exit code says whether any vif has failed. */
+/** The exit code says whether any vif has failed, or lacks something of [bridge] and [bind]. */
 export async function status(options: StatusOptions): Promise<void> {
   await withConnections(options.xenstore, async (store, kernel) => {
     if (options.prometheus) return showMetrics(store, kernel, options);
@@ -64,9 +64,10 @@ async function look(connection: Store, kernel: HostKernel, { config: file }: Sta
   const seen = isWithout ? [] : await lookAtVifs({ ...io, store: needStore(connection) });
   const report = reportStatus(around.programs, seen);
   const own = await lookAtOwn(config, kernel, seen);
-  if (mode === 'attach') return { ...report, mode, own };
+  const isWhole = own.every(({ state }) => state !== 'incomplete');
+  if (mode === 'attach') return { ...report, mode, own, healthy: report.healthy && isWhole };
   const vifs = report.vifs.map((vif, i) => byOthers(seen[i] as VifSeen, vif));
-  return { ...report, mode, own, vifs, healthy: vifs.every(({ health }) => health !== 'failed') };
+  return { ...report, mode, own, vifs, healthy: isWhole && vifs.every(({ health }) => health !== 'failed') };
 }
 
 /** The vifs as they are seen from here; of the agent what only it knows. */

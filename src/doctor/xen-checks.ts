@@ -212,11 +212,13 @@ function judgeVif(seen: VifSeen): Judgement[] {
 }
 
 /** Without an agent that is none's fault here: the check of agents says so. */
+const SEE_LOG = 'see the log of vifd: journalctl -u vifd; a bridge that was put back is tried again at a reload';
+
 function judgeOwnNetwork({ own, programs }: Machine): Judgement[] {
   const runs = programs.some(({ command }) => command === 'vifd run');
   return own.map(({ table, state, interfaces, lacks }) => {
     const says = `${table} is ${state}${interfaces.length === 0 ? '' : ` on ${interfaces.join(', ')}`}`;
     if (state !== 'incomplete') return ok(lacks.length === 0 ? says : `${says} ${lacks.join('; ')}`);
-    return warning(`${says}: ${lacks.join('; ')}`, runs ? 'see the log of vifd: journalctl -u vifd' : 'vifd run');
+    return warning(`${says}: ${lacks.join('; ')}`, runs ? SEE_LOG : 'vifd run');
   });
 }

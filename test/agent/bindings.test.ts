@@ -207,10 +207,13 @@ describe('an interface', () => {
 
   test('waits for the one that gets the addresses', async () => {
     addVif('vif5.0');
-    await observe('[bind.a]\nwhen.interface = "vif5.0"\non = "br1"\naddresses = "192.0.2.4/24"\n');
-    expect(said('warn')).toEqual(['[bind.a]: br1 is not there; it gets its addresses and routes when it appears']);
+    const run = `run = [["${program('go')}"]]`;
+    await observe(`[bind.a]\nwhen.interface = "vif5.0"\non = "br1"\naddresses = "192.0.2.4/24"\n${run}\n`);
+    expect(said('warn')).toEqual(['[bind.a]: br1 is not there; all of it waits until it appears']);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(called()).toEqual([]);
     ip('link', 'add', 'br1', 'type', 'bridge');
-    await eventually(() => global('br1').length === 1);
+    await eventually(() => global('br1').length === 1 && called().length === 1);
   });
 });
 
@@ -517,7 +520,9 @@ addresses = "198.51.100.4/24"
     expect(codes.map(({ code }: { code: string }) => code)).not.toContain('netback');
     await agent?.kill('SIGTERM');
     ip('link', 'set', 'eth7', 'nomaster');
-    const { own, mode } = JSON.parse(vifd('status', store, '--json', '-c', config()).stdout);
+    const lacking = vifd('status', store, '--json', '-c', config());
+    const { own, mode, healthy } = JSON.parse(lacking.stdout);
+    expect([lacking.exitCode, healthy]).toEqual([1, false]);
     expect([mode, own[0]]).toEqual([
       'observe',
       {

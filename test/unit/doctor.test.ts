@@ -524,7 +524,11 @@ test('bridges and bindings of this domain', () => {
   expect(said({})).toEqual([
     ['ok', '[bridge.br0] is in force on br0', ''],
     ['ok', '[bind.a] is waiting for vif0.0', ''],
-    ['warning', '[bind.b] is incomplete on br0: net.ipv4.ip_forward is 0', 'see the log of vifd: journalctl -u vifd'],
+    [
+      'warning',
+      '[bind.b] is incomplete on br0: net.ipv4.ip_forward is 0',
+      'see the log of vifd: journalctl -u vifd; a bridge that was put back is tried again at a reload',
+    ],
   ]);
   expect(said({ programs: [] })[2]?.[2]).toBe('vifd run');
 });
