@@ -538,6 +538,7 @@ addresses = "198.51.100.4/24"
     const host = await SimulatedHost.start({ netback: { links: vethLinks({ txqueuelen: 32 }) } });
     onTestFinished(() => host.close());
     ip('link', 'add', 'br1', 'type', 'bridge');
+    addPeer('eth7');
     writeFileSync(config(), `[agent]\nmode = "observe"\n${STANZAS}`);
     agent = await AgentProcess.ready(host.socketOf(NICDOM), '--config', config());
     const created = host.createGuest(5, [{ mac: '00:16:3e:00:00:01', bridge: 'no_such' }]);

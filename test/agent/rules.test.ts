@@ -303,6 +303,7 @@ describe('a directory that is made anew', () => {
   test('a script that asks is told of the new one, not what is known of the one before', async () => {
     await attached();
     await memory.later(0);
+    await sleep(50); // what is dropped after a scan has asked the kernel
     let remade = false;
     memory.kernel.beforeCall = async () => {
       if (remade) return; // in the midst of the look that the script's question brings

@@ -160,7 +160,7 @@ const FIRES: [string, Severity, Partial<Machine>, string, string][] = [
     'warning',
     { own: [{ table: '[bind.b]', state: 'incomplete', interfaces: ['br0'], lacks: ['net.ipv4.ip_forward is 0'] }] },
     '[bind.b] is incomplete on br0: net.ipv4.ip_forward is 0',
-    'see the log of vifd: journalctl -u vifd',
+    'see the log of vifd: journalctl -u vifd; a bridge that was put back is tried again at a reload',
   ],
   ['agent', 'warning', { programs: [] }, 'no agent seems to run: new vifs will not be attached', 'vifd run'],
   [
