@@ -26,6 +26,9 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** Longer than connected vifs wait for their look, and than it takes. */
+const AFTER_RELOAD_MS = 1_000;
+
 const STOPPED = () => new VifdError('ECANCELED', 'nobody looks at vifs any more');
 
 export class Reconciler {
@@ -101,9 +104,10 @@ export class Reconciler {
       if (ifname === undefined || vif.concerns(ifname)) this.kick(text, vif.linkSettleMs);
   }
 
-  /** Looks at every vif that is known. */
+  /** Looks at every vif that is known; soon after, what they had and want no more goes. */
   kickAll(): void {
     for (const text of this.vifs.keys()) this.kick(text);
+    if (this.io.knowsAllVifs) this.leftovers.kickLater('all', AFTER_RELOAD_MS);
   }
 
   /** They hold up nobody: nft and ovs-vsctl may take their time. */
