@@ -171,6 +171,7 @@ test('each vif gets its own address with gateway, mask and DNS server, and reach
   expect(await ask('vif5.1')).toMatchObject({ ip: '10.0.5.2', router: '10.0.5.129' });
   configure('vif5.0', first as Lease);
   ip('addr', 'add', '198.51.100.1/32', 'dev', 'lo');
+  onTestFinished(() => void ip('addr', 'del', '198.51.100.1/32', 'dev', 'lo')); // other files have this namespace after it
   expect(await guest('vif5.0').reaches('198.51.100.1')).toBe(true);
   expect(running()).toHaveLength(1);
 });

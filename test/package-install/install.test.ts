@@ -130,16 +130,20 @@ describe('where systemd runs', () => {
     await host.createGuest(5, [{ bridge: 'br0' }]);
     await connected();
     const [pid, link] = [await mainPid(), showLink('vif5.0')];
-    const monitor = execa('ip', ['-o', 'monitor', 'link'], { reject: false });
+    const monitor = execa('ip', ['-o', 'monitor', 'link'], { reject: false, buffer: false });
+    let events = '';
+    monitor.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      events += text;
+    });
     expect(await debian.install(nextVersion(FILE))).toBe('');
     expect(await mainPid()).not.toBe(pid);
     expect(await active('vifd')).toBe('active');
     expect(await debian.dpkg('-r', 'vifd')).toMatch(/stopped\. Guests' vifs stay connected/);
     expect((await debian.sh('systemctl is-active vifd')).output).toMatch(/^inactive/);
     ip('link', 'set', 'br0', 'alias', 'seen');
+    await eventually(() => events.includes('br0'));
     monitor.kill();
-    const events = (await monitor).stdout;
-    expect(events).toContain('br0');
+    await monitor;
     expect(events).not.toContain('vif5.0');
     const { ifindex, flags, txqlen } = link as IpLink;
     expect(showLink('vif5.0')).toMatchObject({ ifindex, flags, txqlen, master: 'br0' });
