@@ -6,12 +6,12 @@ import type { KernelNetwork } from '../network/kernel.js';
 import type { Prefix } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
 import { applySteps } from './apply.js';
+import type { AttachQueue } from './attach-queue.js';
 import { type Attachment, guardTable, isRouted } from './attachment.js';
 import { guardSteps } from './interface-steps.js';
 import { type Found, type FoundBridge, findLink, findPlace, guardedName, observePlace } from './observe.js';
-import { isOwnLink, type Place, planVif, type Step } from './plan.js';
+import { type GuardStep, isOwnLink, type Place, planVif, type Step } from './plan.js';
 import { routedText, routedWarnings } from './routed-words.js';
-import type { VifIo } from './vif-io.js';
 
 export interface Attached {
   /** What it is connected to, for people: the bridge's name. */
@@ -40,7 +40,10 @@ export interface Known {
   readonly overdue?: boolean;
 }
 
-type AttachIo = Pick<VifIo, 'kernel' | 'attaching'>;
+export interface AttachIo {
+  readonly kernel: KernelNetwork;
+  readonly attaching: AttachQueue;
+}
 
 /** Undefined while netback has not made the interface. Rejects with AttachError or NetlinkError. */
 export async function attach(want: Attachment, io: AttachIo, known: Known): Promise<Attached | undefined> {
@@ -51,19 +54,26 @@ export async function attach(want: Attachment, io: AttachIo, known: Known): Prom
 }
 
 /**
- * For a vif of which nobody has said anything yet, before its turn comes: nft takes as long for one as for all that come together. What
- * stands in the way is the plan's to say.
+ * For a vif of which nobody has said anything yet, before its turn comes: nft takes as long for one as for all that come
+ * together. What stands in the way is the plan's to say.
  */
 async function guardEarly(want: Attachment, { kernel, attaching }: AttachIo): Promise<readonly Step[]> {
   const steps = guardSteps(want);
   if (steps.length === 0) return [];
   const holder = await kernel.getLink(want.ifname);
   if (holder !== undefined && !isOwnLink(want, holder)) return [];
+  if (holder === undefined && (await areInForce(steps, kernel))) return []; // it is looked for again and again
   await attaching.gather();
   return applySteps(steps, kernel).then(
     ({ done }) => done,
     () => [],
   );
+}
+
+async function areInForce(steps: readonly GuardStep[], kernel: KernelNetwork): Promise<boolean> {
+  for (const { ifname, guard, table } of steps)
+    if ((await kernel.getGuard(ifname, GUARD_MAX_AGE_MS, table)) !== guard?.chain) return false;
+  return true;
 }
 
 async function attachInTurn(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
@@ -92,7 +102,7 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
     ),
     kernel.listAddresses(link.ifindex),
     asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
-    observePlace(want, found, link, kernel, known),
+    observePlace(want, found, link, kernel, known.first),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;

@@ -4,7 +4,6 @@ import { NO_VLANS } from '../network/bridge-vlan.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { OvsState } from '../network/ovs-port.js';
 import type { Link } from '../network/rtnetlink.js';
-import type { Known } from './attach.js';
 import { type Attachment, type BridgeAttachment, isRouted } from './attachment.js';
 import type { Ifname } from './backend.js';
 import { type FoundRoute, findRoute, observeRoute } from './observe-routed.js';
@@ -63,7 +62,7 @@ export async function observePlace(
   found: Found,
   link: Link,
   kernel: KernelNetwork,
-  { first = false }: Pick<Known, 'first'> = {},
+  first = false,
 ): Promise<Place> {
   if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh: first };
   if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel, first);
