@@ -37,5 +37,8 @@ test('a vif line that is none is refused before anything is made', async () => {
   const { exitCode, stderr } = await execa(process.execPath, ['dist/main.js', 'demo', '--vif', 'brigde=br0'], {
     reject: false,
   });
-  expect([exitCode, stderr]).toEqual([2, expect.stringContaining('--vif: "brigde" is not among mac, bridge, script,')]);
+  expect([exitCode, stderr.trim()]).toEqual([
+    2,
+    'vifd: --vif: "brigde" is not among mac, bridge, script, vifname, ip, gatewaydev, rate, vlan, mtu, type, backend; such as bridge=br_lan,ip=10.0.0.5',
+  ]);
 });
