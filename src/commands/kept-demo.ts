@@ -56,9 +56,12 @@ export async function keepDemo(vifs: readonly GuestVif[], config: string | undef
 
 function instructions(socket: string, agent: number, guest: number, asUser: boolean): string {
   const user = asUser ? ' --user --preserve-credentials' : '';
+  const vifd = `${process.execPath} ${process.argv[1]}`; // in a clone it is in nobody's $PATH
   return `
 It stays so until Ctrl-C. In another terminal, as the same user, a shell in the driver domain:
   nsenter -t ${process.pid}${user} --net env XENSTORED_PATH=${socket} sh
-There: vifd status; vifd explain ${GUEST}/0; vifd monitor; ip link. After a change of the configuration: kill -HUP ${agent}
+There: ip link, and
+  ${vifd} status      (or: explain ${GUEST}/0, monitor, doctor)
+After a change of the configuration: kill -HUP ${agent}
 The guest's side: nsenter -t ${guest}${user} --net ip addr`;
 }

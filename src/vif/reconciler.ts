@@ -110,11 +110,6 @@ export class Reconciler {
     if (this.io.knowsAllVifs) this.leftovers.kickLater('all', AFTER_RELOAD_MS);
   }
 
-  /** They hold up nobody: nft and ovs-vsctl may take their time. */
-  private dropLeftoversSoon(): void {
-    if (this.io.knowsAllVifs) void this.leftovers.kick('all');
-  }
-
   list(): readonly Vif[] {
     return [...this.vifs.values()];
   }
@@ -149,6 +144,11 @@ export class Reconciler {
     const current = this.vifs.get(text);
     if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
     return vif.settleMs;
+  }
+
+  /** They hold up nobody: nft and ovs-vsctl may take their time. */
+  private dropLeftoversSoon(): void {
+    if (this.io.knowsAllVifs) void this.leftovers.kick('all');
   }
 
   private async dropLeftovers(): Promise<number> {

@@ -24,8 +24,9 @@ test('a demo that is kept: the vifs that are asked for, with a configuration of 
     () => out,
   );
   const [, shell = ''] = /^ {2}(nsenter .*) sh$/m.exec(out) ?? [];
+  const [, vifd = ''] = /^ {2}(.*) status /m.exec(out) ?? [];
   const ask = async (command: string) => (await execa('sh', ['-c', `${shell} ${command}`])).stdout;
-  const status = async () => JSON.parse(await ask(`${process.execPath} dist/main.js status --json`)).vifs;
+  const status = async () => JSON.parse(await ask(`${vifd} status --json`)).vifs;
   await eventually(async () => (await status()).every(({ health }: { health: string }) => health === 'connected'));
   expect((await status()).map(({ mtu }: { mtu: number }) => mtu)).toEqual([1500, 1400]);
   expect(JSON.parse(await ask('ip -j link show vif5.1'))[0]).toMatchObject({ txqlen: 77, master: 'br_lan' });

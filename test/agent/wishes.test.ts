@@ -1,5 +1,6 @@
 /** A wish that cannot be had harms nobody: not the vif as it is connected, and not whoever has what it wishes for. */
 import { expect, test } from 'vitest';
+import type { Link } from '../../src/network/rtnetlink.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { detach } from '../../src/vif/detach.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
@@ -100,4 +101,47 @@ test('nobody waits for a vif that nobody looks at any more', async () => {
   await expect(memory.reconciler.until({ domid: 5, devid: 0 }, () => true)).rejects.toMatchObject({
     code: 'ECANCELED',
   });
+});
+
+test('while its interface is not there, a guard that is in force is not set again at each look for it', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  let set = 0;
+  const setGuard = kernel.setGuard.bind(kernel);
+  kernel.setGuard = async (...args) => {
+    set++;
+    return setGuard(...args);
+  };
+  let looks = 0;
+  const getLink = kernel.getLink.bind(kernel);
+  kernel.getLink = async (ifname) => {
+    looks++;
+    return getLink(ifname);
+  };
+  kernel.create = async () => undefined;
+  await host.createGuest(5, [GUARDED], { connects: false });
+  await eventually(() => looks > 12);
+  expect(set).toBe(1);
+});
+
+test('a vif that another switch has leaves it before it joins its bridge', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  const ports = new Set<string>();
+  kernel.openVSwitch.ownPorts = async () => [...ports];
+  kernel.openVSwitch.removePort = async (ifname) => void ports.delete(ifname);
+  const create = kernel.create.bind(kernel);
+  kernel.create = async (ifname) => {
+    await create(ifname);
+    ports.add(ifname);
+    const link = kernel.find(ifname) as Link;
+    kernel.links.set(link.ifindex, { ...link, master: 99 }); // ovs-system: no port of a Linux bridge
+  };
+  let left: boolean | undefined;
+  kernel.beforeChange = ({ master }) => {
+    if (master !== undefined) left ??= ports.size === 0;
+  };
+  await host.createGuest(5, [{ bridge: 'br0' }]);
+  await memory.connected();
+  expect(left).toBe(true);
 });

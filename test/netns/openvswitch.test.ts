@@ -155,6 +155,14 @@ describe.skipIf(noOvs !== undefined)(noOvs ?? 'Open vSwitch', () => {
     expect(await connect(0, { bridge: 'ovs0', mtu: '1400' }, false, config)).toEqual([]);
   });
 
+  test('after an error that has passed the port stays as it is', async () => {
+    await connect(0, { bridge: 'ovs0' });
+    const port = get('Port', 'vif5.0', '_uuid');
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    await attach(wanted(0, { bridge: 'ovs0' }), { kernel, attaching: new AttachQueue(1) }, { fresh: true });
+    expect(get('Port', 'vif5.0', '_uuid')).toBe(port);
+  });
+
   test('a bridge that is not there', async () => {
     await expect(connect(0, { bridge: 'ovs9.10' })).rejects.toMatchObject({
       message: 'Open vSwitch has no bridge "ovs9"',
