@@ -1,10 +1,12 @@
-// Builds dist/: the program and the xenstore library as bundles, and the library's type declarations.
+// Builds dist/: the program and the xenstore library as bundles, the library's type declarations, and the bill of materials.
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { bundle } from './bundle.mjs';
+import { packagesIn, sbom } from './sbom.mjs';
 
 rmSync('dist', { recursive: true, force: true });
-await bundle({
+const { metafile } = await bundle({
+  metafile: true,
   entryPoints: { main: 'src/main.ts', 'xenstore/client': 'src/xenstore/client.ts' },
   outdir: 'dist',
   // Native part, found beside its own package.json at load time; the others are loaded only by some commands.
@@ -25,3 +27,4 @@ execFileSync(
   ],
   { stdio: 'inherit' },
 );
+writeFileSync('dist/sbom.cdx.json', sbom({ root: 'dist', bundled: packagesIn(metafile), native: false }));

@@ -2,7 +2,19 @@
 // slow driver domain.
 import { build } from 'esbuild';
 
-export const bundle = (options) =>
+/**
+ * pino's transports, which vifd does not use, are the only part of the program that starts threads; without node's modules
+ * for them the agent takes 1.5 MB less.
+ */
+const withoutThreads = {
+  name: 'without threads',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(thread-stream|worker_threads)$/ }, ({ path }) => ({ path, namespace: 'threads' }));
+    onLoad({ filter: /.*/, namespace: 'threads' }, () => ({ contents: 'exports.isMainThread = true;' }));
+  },
+};
+
+export const bundle = ({ plugins = [], ...options }) =>
   build({
     bundle: true,
     splitting: true,
@@ -14,5 +26,6 @@ export const bundle = (options) =>
       js: "import { createRequire as vifdCreateRequire } from 'node:module'; const require = vifdCreateRequire(import.meta.url);",
     },
     logLevel: 'warning',
+    plugins: [withoutThreads, ...plugins],
     ...options,
   });

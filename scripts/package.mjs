@@ -19,6 +19,7 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { bundle } from './bundle.mjs';
 import { copyright } from './debian/copyright.mjs';
+import { packagesIn, sbom } from './sbom.mjs';
 
 /** By Debian's name: node's, under which netlink brings its native part compiled, and that of the GNU tools. */
 const ARCHITECTURES = {
@@ -81,6 +82,7 @@ function texts(metafile) {
     [`${doc}/examples/vifd.toml`]: output('config', 'show', '--defaults'),
     [`${doc}/README.md.gz`]: readFileSync('README.md', 'utf8'),
     [`${doc}/README.Debian`]: debian('README.Debian'),
+    [`${doc}/SECURITY.md`]: readFileSync('SECURITY.md', 'utf8'),
     [`${doc}/changelog.gz`]: debian('changelog'),
     [`${doc}/copyright`]: copyright(metafile),
     'etc/logrotate.d/vifd': debian('logrotate'),
@@ -196,6 +198,8 @@ function makePackage(architecture, metafile, date) {
   const file = `build/vifd_${debianVersion}_${architecture}.deb`;
   lay(root, metafile);
   addNative(root, ARCHITECTURES[architecture]);
+  const materials = { root: `${root}/usr/lib/vifd/dist`, bundled: packagesIn(metafile), native: true, date };
+  writeFileSync(`${root}/usr/share/doc/vifd/sbom.cdx.json`, sbom(materials));
   writeControl(root, architecture);
   settle(root, date);
   const seconds = String(date.getTime() / 1000);

@@ -11,12 +11,14 @@ import type { LiveConfig } from './config/live.js';
 import { hooksDirectory } from './config/schema.js';
 import { DhcpServer } from './dhcp/server.js';
 import { ConnectionError, hasCode, VifdError } from './errors.js';
+import { HeapSweep } from './heap-sweep.js';
 import { HostKernel } from './network/host-kernel.js';
 import { Programs } from './network/hotplug-script.js';
 import type { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
 import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
+import { endOrphans } from './service/orphans.js';
 import type { ServiceReport, Working } from './service/report.js';
 import { stateDirectory } from './service/run-directory.js';
 import { ScriptRequests } from './service/script-requests.js';
@@ -50,6 +52,8 @@ const SCAN_EVERY_MS = 20_000;
  * until the median vif is connected when all go side by side, 12 ms so.
  */
 const ATTACHING_AT_ONCE = 4;
+/** A look takes some 10 ms; one at which nft hangs holds up no vif for longer. */
+const OWN_NETWORK_MAX_MS = 1_000;
 const FIRST_RECONNECT_MS = 200;
 const LAST_RECONNECT_MS = 10_000;
 
@@ -59,6 +63,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const kernel = new HostKernel();
   const programs = new Programs();
   const dhcp = new DhcpServer(stateDirectory(), options.log);
+  const hooks = new Hooks(programs, options.log, () => hooksDirectory(options.config.current));
   let reconciler: Reconciler | undefined;
   let inUse: XenstoreClient | undefined;
   const vifs = new VifDirectory({ connect: async () => inUse, onEvent: () => own.onVif() });
@@ -82,12 +87,13 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   monitor.start();
   let requests: ScriptRequests | undefined;
   try {
-    await Promise.all([kernel.prepare(), loadNetback(options.log)]);
-    await Promise.race([own.start(), aborted(options.signal)]); // vifs need their bridges
+    await Promise.all([kernel.prepare(), loadNetback(options.log), endScripts(options)]);
+    const patience = sleep(OWN_NETWORK_MAX_MS, undefined, { ref: false });
+    await Promise.race([own.start(), aborted(options.signal), patience]); // vifs need their bridges
     if (options.signal.aborted) return;
     requests = await openRequests(options, () => reconciler);
     await keepSessions(store, options, async (client) => {
-      const session = await Session.open(client, { kernel, programs, dhcp }, options);
+      const session = await Session.open(client, { kernel, programs, dhcp, hooks }, options);
       reconciler = session.reconciler;
       inUse = client;
       own.onVif();
@@ -99,6 +105,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     await options.service?.end();
     monitor.stop();
     await requests?.close();
+    kernel.ownChildren.pause();
     await Promise.all([own.stop(), dhcp.stop()]);
     programs.stop();
     kernel.close();
@@ -142,12 +149,14 @@ interface Tools {
   readonly kernel: Kernel;
   readonly programs: Programs;
   readonly dhcp: DhcpServer;
+  readonly hooks: Hooks;
 }
 
 /** One connection to xenstore, with all that hangs on it. */
 class Session implements Working {
   private over = false;
   private scanning = false;
+  private readonly heap = new HeapSweep();
   private constructor(
     private readonly store: XenstoreClient,
     private readonly tools: Tools,
@@ -157,6 +166,7 @@ class Session implements Working {
 
   static async open(store: XenstoreClient, tools: Tools, options: AgentOptions): Promise<Session> {
     const { config, log, signal, metrics } = options;
+    tools.kernel.vifChildren.resume();
     const reading = store.readOptional('domid').catch(() => undefined); // if the connection is gone, run() says so
     const domid = await Promise.race([reading, aborted(signal)]);
     const privileged = domid === undefined || domid === '0'; // in doubt the careful way
@@ -169,7 +179,6 @@ class Session implements Working {
       log,
       privileged,
       knowsAllVifs: true,
-      hooks: new Hooks(tools.programs, log, () => hooksDirectory(config.current)),
       attaching: new AttachQueue(ATTACHING_AT_ONCE),
       counts: metrics,
     });
@@ -184,11 +193,12 @@ class Session implements Working {
       () => true,
       (error) => this.sayWhy(error),
     );
-    const lost = this.store.closed.then((reason) => this.sayWhy(reason));
+    const lost = this.store.closed.then((reason) => this.sayWhy(reason, '; vifs go on working, and vifd tries again'));
     await Promise.race([stopped, lost, working.then((ready) => (ready ? lost : undefined))]);
     this.over = true;
     clearInterval(timer);
     this.options.metrics.pause();
+    this.tools.kernel.vifChildren.pause();
     if (!this.options.signal.aborted) this.options.service?.pause('the connection to xenstore is lost');
     // The store first: that ends every run that waits on it. A vif is safe at any point of a run.
     const closed = this.store.close();
@@ -208,8 +218,10 @@ class Session implements Working {
     const startedAt = performance.now();
     await this.watch();
     await this.reconciler.scan();
-    this.tools.dhcp.keep(this.reconciler.list().map(({ key }) => key));
-    if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan');
+    if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan'); // the list may be short
+    const keys = this.reconciler.list().map(({ key }) => key);
+    this.tools.dhcp.keep(keys);
+    this.tools.hooks.keep(keys);
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
     this.options.log.info(
@@ -223,8 +235,14 @@ class Session implements Working {
         .filter(({ hasRead }) => hasRead)
         .map(vifNow),
     );
-    void this.store.write(SERVING_NODE, 'ready').catch(() => undefined); // for dom0, where nothing fails without it
+    this.heap.worked();
+    this.announce();
     await this.options.service?.begin(this);
+  }
+
+  /** For dom0; nothing fails without it. */
+  private announce(): void {
+    void this.store.write(SERVING_NODE, 'ready').catch(() => undefined);
   }
 
   counts(): Record<Phase, number> {
@@ -239,8 +257,9 @@ class Session implements Working {
     let first = true; // the one that each watch starts with; start() scans
     try {
       await this.store.watch(BACKEND_ROOT, ({ path }) => {
+        this.worked();
         if (path !== BACKEND_ROOT) this.reconciler.onStoreEvent(path);
-        else if (!first) void this.scan();
+        else if (!first) void this.scan().then(() => this.announce()); // this domain may have been moved
         first = false;
       });
     } catch (error) {
@@ -249,11 +268,18 @@ class Session implements Working {
     }
   }
 
+  private worked(): void {
+    this.heap.worked();
+    this.options.service?.changed();
+  }
+
   /** One at a time, one vif at a time. */
   private async scanSlowly(): Promise<void> {
     if (this.scanning) return;
     this.scanning = true;
     await this.scan(1);
+    this.heap.scanned();
+    this.options.service?.tell();
     this.scanning = false;
   }
 
@@ -266,9 +292,9 @@ class Session implements Working {
     }
   }
 
-  private sayWhy(error: unknown): false {
-    if (!hasCode(error, 'ECANCELED'))
-      this.options.log.error(error instanceof VifdError ? error.message : `unexpected: ${(error as Error).stack}`);
+  private sayWhy(error: unknown, andThen = ''): false {
+    const text = error instanceof VifdError ? `${error.message}${andThen}` : `unexpected: ${(error as Error).stack}`;
+    if (!hasCode(error, 'ECANCELED')) this.options.log.error(text);
     return false;
   }
 }
@@ -282,8 +308,25 @@ const vifNow = ({ key, log, bridge, phase }: Vif): VifNow => ({
 
 /** Resolves when the signal comes; at once if it came while nobody listened. */
 export function aborted(signal: AbortSignal): Promise<undefined> {
-  if (signal.aborted) return Promise.resolve(undefined);
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
+  const known = endings.get(signal);
+  if (known !== undefined) return known;
+  const ending = new Promise<undefined>((resolve) => {
+    if (signal.aborted) return resolve(undefined);
+    signal.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
+  endings.set(signal, ending);
+  return ending;
+}
+
+/** Each session asks several times, and there may be many: one listener does for all. */
+const endings = new WeakMap<AbortSignal, Promise<undefined>>();
+
+/** Before the first look at a vif runs its script again. */
+async function endScripts({ config, log }: AgentOptions): Promise<void> {
+  if (config.current.scripts === undefined) return;
+  const ended = await endOrphans();
+  if (ended > 0)
+    log.warn(`${ended} scripts that a killed vifd had left running were killed; their vifs are looked at anew`);
 }
 
 /** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */

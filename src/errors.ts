@@ -65,6 +65,9 @@ export class NetlinkError extends VifdError {
   }
 }
 
+const STRANGE_GATEWAY =
+  'the gateway is in no network that the interface has an address of; correct the gateway, or the length in addresses';
+
 const MEANINGS: Record<string, string> = {
   EPERM: 'vifd needs CAP_NET_ADMIN',
   ENODEV: 'the interface is gone',
@@ -74,8 +77,8 @@ const MEANINGS: Record<string, string> = {
   ELOOP: 'it would make a loop of bridges',
   ENOTSUP: 'this kernel or device cannot do it',
   ETIMEDOUT: 'no answer over netlink',
-  ENETUNREACH: 'the gateway is in no network that the interface has an address of',
-  EHOSTUNREACH: 'the gateway is in no network that the interface has an address of',
+  ENETUNREACH: STRANGE_GATEWAY,
+  EHOSTUNREACH: STRANGE_GATEWAY,
 };
 
 const meaning = (code: string): string => (MEANINGS[code] === undefined ? '' : ` (${MEANINGS[code]})`);

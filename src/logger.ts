@@ -1,7 +1,10 @@
 /** The log: coloured lines on a terminal, sentences with their priority for journald, else JSON lines. */
 import { fstatSync } from 'node:fs';
-import { type DestinationStream, destination, type Logger, pino, symbols } from 'pino';
+import { isatty } from 'node:tty';
+import { type DestinationStream, type Logger, pino, symbols } from 'pino';
+import { isoTime } from './iso-time.js';
 import type { LOG_FORMATS } from './program.js';
+import { LogOutput } from './service/log-output.js';
 
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
@@ -17,10 +20,10 @@ export async function createLogger(level: string, format: LogFormat = 'auto'): P
   const options = {
     level,
     base: null,
-    timestamp: () => `,"time":"${new Date().toISOString()}"`,
+    timestamp: () => `,"time":"${isoTime(Date.now())}"`,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  const fork = new Fork(await streamFor(format === 'auto' ? formatHere() : format), level);
+  const fork = new Fork(await outputFor(format === 'auto' ? formatHere() : format), level);
   const log = pino(options, fork);
   return { log, follow: (reader) => fork.follow(log, reader) };
 }
@@ -55,7 +58,7 @@ class Fork implements DestinationStream {
 }
 
 function formatHere(): LogFormat {
-  if (process.stdout.isTTY) return 'pretty';
+  if (isatty(1)) return 'pretty'; // not process.stdout: see log-output.ts
   return isJournal(process.env.JOURNAL_STREAM) ? 'journal' : 'json';
 }
 
@@ -66,24 +69,34 @@ function isJournal(stream: string | undefined): boolean {
   return stream === `${dev}:${ino}`;
 }
 
-function streamFor(format: LogFormat): DestinationStream | Promise<DestinationStream> {
-  const stdout = destination({ dest: 1, sync: true });
-  if (format === 'pretty') return prettyStream(stdout);
-  if (format === 'journal') return { write: (line) => stdout.write(journalLine(line)) };
-  return isJournal(process.env.JOURNAL_STREAM) ? { write: (line) => stdout.write(withPriority(line)) } : stdout;
+/** From a record as pino has it to what is written. */
+type Shape = (json: string) => string;
+
+async function outputFor(format: LogFormat): Promise<DestinationStream> {
+  const shape = await shapeOf(format);
+  const output = new LogOutput((lines, why) => shape(gapRecord(lines, why)));
+  return { write: (line) => output.write(shape(line)) };
 }
 
+async function shapeOf(format: LogFormat): Promise<Shape> {
+  if (format === 'pretty') return prettyShape();
+  if (format === 'journal') return journalLine;
+  return isJournal(process.env.JOURNAL_STREAM) ? withPriority : (line) => line;
+}
+
+const gapRecord = (lines: number, why: string): string =>
+  `${JSON.stringify({ level: 'warn', time: isoTime(Date.now()), msg: `${lines} lines of this log are lost here: ${why}` })}\n`;
+
 /** pino-pretty is no part of the bundle and may be left out on small systems: then JSON it is. */
-async function prettyStream(stdout: DestinationStream): Promise<DestinationStream> {
+async function prettyShape(): Promise<Shape> {
   try {
     const { default: pretty } = await import('pino-pretty');
-    return pretty({
-      sync: true,
+    return pretty.prettyFactory({
       translateTime: 'SYS:HH:MM:ss.l',
       ignore: 'attach,domid,devid,ifname,bridge,mtu,ms,did,code',
     });
   } catch {
-    return stdout;
+    return (line) => line;
   }
 }
 

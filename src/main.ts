@@ -14,12 +14,15 @@ function exitCode(error: unknown): number {
   return 1;
 }
 
-// The reader of the pipe has gone, or the disk is full: nothing more can be said there.
-process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
-  if (code === 'EPIPE') return;
-  console.error(`vifd: the output cannot be written (${code})`);
-  process.exitCode = 1;
-});
+// The reader of the pipe has gone, or the disk is full: nothing more can be said there. The agent's log has a way of its own,
+// and to touch process.stdout would change the pipe for all that write to it (service/log-output.ts).
+const words = process.argv.slice(2);
+if (words[0] !== 'run' || words.some((word) => /^(-h|--help)$/.test(word)))
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE') return;
+    console.error(`vifd: the output cannot be written (${code})`);
+    process.exitCode = 1;
+  });
 try {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string;

@@ -50,6 +50,7 @@ export async function runObserver({ config, log, signal, service, xenstore }: Ag
     await service?.end();
     monitor.stop();
     await store?.close().catch(() => undefined); // ends what waits for it; a read that stays blocked is the caller's matter
+    kernel.ownChildren.pause();
     await own.stop();
     kernel.close();
   }

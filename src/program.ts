@@ -92,8 +92,9 @@ export function program(version: string): Command {
     .command('check')
     .description('say every fault of the configuration files: those that would keep the agent from starting')
     .argument('[file]', `the one file to check, instead of ${CONFIG_FILES}`, nonEmpty)
+    .option('--strict', 'as vifd run takes it: that others could change FILE is a fault, too')
     .addHelpText('after', '\nExit codes: 0 the files are valid, or there are none; 4 they are not')
-    .action(async (file) => (await import('./commands/config.js')).checkConfig(file));
+    .action(async (file, { strict }) => (await import('./commands/config.js')).checkConfig(file, strict));
   config
     .command('show')
     .description('every setting with the value that the files give it now, and where that comes from')

@@ -1,13 +1,13 @@
 // /usr/share/doc/vifd/copyright: vifd's licence and those of all packages of which code is in the bundle, as esbuild tells,
 // or in the native part.
 import { readdirSync, readFileSync } from 'node:fs';
+import { packagesIn } from '../sbom.mjs';
 
 /** Its templates are compiled into netlink's native part, of which esbuild knows nothing. */
 const IN_NATIVE_PART = 'node-addon-api';
 
 export function copyright(metafile) {
-  const inputs = Object.values(metafile.outputs).flatMap((output) => Object.keys(output.inputs));
-  const names = inputs.flatMap((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []);
+  const names = packagesIn(metafile).map((directory) => directory.replace(/.*node_modules\//, ''));
   const packages = [...new Set([...names, IN_NATIVE_PART])].sort();
   return [
     'vifd, and below it the npm packages of which code is in /usr/lib/vifd/dist, each with its licence.',

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { killGroup } from '../child.js';
 
 export interface Command {
   /** The program, and its arguments. */
@@ -33,8 +34,8 @@ export function runCommand({ argv, env, limitMs, onLine, signal }: Command): Pro
     const timers: NodeJS.Timeout[] = [];
     const end = (why: string) => {
       ended ??= why;
-      killGroup(child, 'SIGTERM');
-      timers.push(setTimeout(() => killGroup(child, 'SIGKILL'), GRACE_MS));
+      killGroup(child.pid, 'SIGTERM');
+      timers.push(setTimeout(() => killGroup(child.pid, 'SIGKILL'), GRACE_MS));
     };
     const onAbort = () => end('was ended, since it is not wanted any more');
     const finish = (outcome: string | undefined) => {
@@ -51,7 +52,7 @@ export function runCommand({ argv, env, limitMs, onLine, signal }: Command): Pro
     child.once('error', (error) => finish(cannotRun(error)));
     child.once('exit', (code, by) => {
       const outcome = ended ?? (code === 0 ? undefined : `failed (${by ?? `exit code ${code}`})`);
-      if (ended !== undefined) killGroup(child, 'SIGKILL');
+      if (ended !== undefined) killGroup(child.pid, 'SIGKILL');
       timers.push(setTimeout(() => finish(outcome), LAST_WORDS_MS));
       child.once('close', () => finish(outcome));
     });
@@ -64,15 +65,6 @@ const start = ([program = '', ...args]: readonly string[], env: Command['env']):
   spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH, ...env } });
 
 const cannotRun = ({ code, message }: NodeJS.ErrnoException): string => `cannot be run (${code ?? message})`;
-
-/** Its children, too, for they are in its group. */
-function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, signal);
-  } catch {
-    // all have ended
-  }
-}
 
 /** One line that cannot upset a terminal. */
 const clean = (line: string): string => line.replace(/[^\x20-\x7e\u00a0-\uffff]/g, '?').slice(0, 1000);

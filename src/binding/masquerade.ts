@@ -2,15 +2,11 @@
  * EDGE: has what comes in by bound interfaces leave with this domain's address, in an nftables table of their own: in that of
  * vifs each name that no vif with NAT has would be taken for a leftover.
  */
-import { createHash } from 'node:crypto';
 import type { AttachError } from '../errors.js';
-import type { Guard } from '../network/guard-table.js';
+import { chainName, type Guard } from '../network/guard-table.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Family } from '../network/prefix.js';
 import type { Masqueraded } from './wanted.js';
-
-/** Others may have flushed all rules. */
-const MAX_AGE_MS = 5_000;
 
 type Say = (binding: string | undefined, sentence: string) => void;
 
@@ -49,7 +45,7 @@ export class Masquerade {
 
   /** Resolves with whether it had to be. Rejects with AttachError. */
   private async set(ifname: string, guard: Guard): Promise<boolean> {
-    if ((await this.kernel.getGuard(ifname, MAX_AGE_MS, 'bound')) === guard.chain) return false;
+    if ((await this.kernel.getGuard(ifname, 'now', 'bound')) === guard.chain) return false;
     await this.kernel.setGuard(ifname, guard, 'bound');
     return true;
   }
@@ -58,7 +54,7 @@ export class Masquerade {
 /** Not what goes back by the way it came. */
 function guardFor(ifname: string, families: readonly Family[]): Guard {
   const rules = families.map((family) => `meta nfproto ${family} oifname != "${ifname}" masquerade`);
-  return { chain: `bound_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
+  return { chain: chainName('bound', rules), rules };
 }
 
 function reasonOf({ code, hint, cause }: AttachError): string {

@@ -65,6 +65,7 @@ export class VifDirectory {
       const backend = this.known(key) ?? (await this.readAnew(store, key));
       if (backend !== undefined) found.set(keyText(key), backend);
     }
+    for (const text of this.renewed) if (!found.has(text)) this.renewed.delete(text); // it is read anew in any case
     return found;
   }
 

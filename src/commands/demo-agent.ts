@@ -1,17 +1,22 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { VifdError } from '../errors.js';
+import { NICDOM, type SimulatedHost } from '../simulator/host.js';
 
 /** The agent as a process of its own, its log told in plain words. */
 export class DemoAgent {
   readonly ready: Promise<void>;
+  /** With which others find it and its xenstore. */
+  readonly environment: Readonly<Record<string, string>>;
   private readonly child;
 
-  constructor(xenstore: string, tell: (line: string) => void, words: readonly string[] = []) {
-    this.child = spawn(process.execPath, [process.argv[1] ?? '', 'run', '--xenstore', xenstore, ...words], {
+  constructor(host: SimulatedHost, tell: (line: string) => void, words: readonly string[] = []) {
+    this.environment = { XENSTORED_PATH: host.socketOf(NICDOM), VIFD_RUN_DIR: join(host.directory, 'run') };
+    this.child = spawn(process.execPath, [process.argv[1] ?? '', 'run', ...words], {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, VIFD_RUN_DIR: '' }, // no script shall find it
+      env: { ...process.env, ...this.environment },
     });
     this.ready = new Promise((resolve, reject) => {
       createInterface({ input: this.child.stdout }).on('line', (line) => {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { VifdError } from '../errors.js';
 import { Echo, GuestNamespace } from '../simulator/guest-namespace.js';
-import { type GuestVif, NICDOM, SimulatedHost } from '../simulator/host.js';
+import { type GuestVif, SimulatedHost } from '../simulator/host.js';
 import { vethLinks } from '../simulator/links.js';
 import { DemoAgent } from './demo-agent.js';
 import { keepDemo, parseVifLines } from './kept-demo.js';
@@ -115,7 +115,7 @@ class Story {
 
   private async startAgent(): Promise<void> {
     this.say('nicdom: vifd run');
-    this.agent = new DemoAgent(this.host.socketOf(NICDOM), (line) => this.say(`    vifd: ${line}`));
+    this.agent = new DemoAgent(this.host, (line) => this.say(`    vifd: ${line}`));
     await this.agent.ready;
   }
 

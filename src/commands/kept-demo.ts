@@ -1,7 +1,7 @@
 /** `vifd demo --keep`: a guest with the vifs that are asked for, for as long as somebody wants to look at them. */
-import { VifdError } from '../errors.js';
+import { printable, VifdError } from '../errors.js';
 import { GuestNamespace } from '../simulator/guest-namespace.js';
-import { type GuestVif, NICDOM, SimulatedHost } from '../simulator/host.js';
+import { type GuestVif, SimulatedHost } from '../simulator/host.js';
 import { vethLinks } from '../simulator/links.js';
 import { DemoAgent } from './demo-agent.js';
 
@@ -18,7 +18,7 @@ export function parseVifLines(lines: readonly string[]): GuestVif[] {
     if (unknown !== undefined)
       throw new VifdError(
         'EUSAGE',
-        `--vif: "${unknown[0]}" is not among ${KEYS.join(', ')}; such as bridge=br_lan,ip=10.0.0.5`,
+        `--vif: ${printable(unknown[0] ?? '')} is not among ${KEYS.join(', ')}; such as bridge=br_lan,ip=10.0.0.5`,
       );
     const { backend: _, mtu, ...words } = Object.fromEntries(pairs) as Record<string, string>;
     return { ...words, ...(mtu !== undefined && { mtu: Number(mtu) }) };
@@ -37,7 +37,7 @@ export async function keepDemo(vifs: readonly GuestVif[], config: string | undef
   });
   const host = await SimulatedHost.start({ netback: { links } });
   const words = config === undefined ? [] : ['--config', config];
-  const agent = new DemoAgent(host.socketOf(NICDOM), (line) => console.log(`vifd: ${line}`), words);
+  const agent = new DemoAgent(host, (line) => console.log(`vifd: ${line}`), words);
   const signal = new Promise((resolve) => {
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, resolve);
   });
@@ -45,7 +45,7 @@ export async function keepDemo(vifs: readonly GuestVif[], config: string | undef
     await agent.ready;
     const { errors } = await host.createGuest(GUEST, vifs.length === 0 ? [DEFAULT_VIF] : vifs);
     for (const error of errors) console.log(`xl: ${error}`);
-    console.log(instructions(host.socketOf(NICDOM), agent.pid, guest.pid, asUser));
+    console.log(instructions(agent, guest.pid, asUser));
     await signal;
   } finally {
     await agent.kill('SIGTERM');
@@ -54,14 +54,15 @@ export async function keepDemo(vifs: readonly GuestVif[], config: string | undef
   }
 }
 
-function instructions(socket: string, agent: number, guest: number, asUser: boolean): string {
+function instructions(agent: DemoAgent, guest: number, asUser: boolean): string {
   const user = asUser ? ' --user --preserve-credentials' : '';
+  const environment = Object.entries(agent.environment).map(([name, value]) => `${name}=${value}`);
   const vifd = `${process.execPath} ${process.argv[1]}`; // in a clone it is in nobody's $PATH
   return `
 It stays so until Ctrl-C. In another terminal, as the same user, a shell in the driver domain:
-  nsenter -t ${process.pid}${user} --net env XENSTORED_PATH=${socket} sh
+  nsenter -t ${process.pid}${user} --net env ${environment.join(' ')} sh
 There: ip link, and
   ${vifd} status      (or: explain ${GUEST}/0, monitor, doctor)
-After a change of the configuration: kill -HUP ${agent}
+After a change of the configuration: kill -HUP ${agent.pid}
 The guest's side: nsenter -t ${guest}${user} --net ip addr`;
 }

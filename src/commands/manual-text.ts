@@ -66,6 +66,11 @@ export const DIAGNOSTICS: readonly Part[] = [
   ...Object.entries(FAILURE_CODES).map(([code, { means, remedy }]): Part => [code, `${means}`, `-> ${remedy}`]),
   'Other sentences, of the log or of a command:',
   ['the bridge X is down', 'the vif is in its bridge, but no packet passes', '-> ip link set X up'],
+  [
+    'frames with any other source are dropped',
+    "vifd explain says it of each guarded vif, with the addresses that its guest may have. Where ip= or the guard's settings name not those that it has, the vif is connected, but no packet passes; nothing else tells of it",
+    '-> name them all in ip= of its vif line, or in guard_ip and guard_macs; guard = "off" under [vif] or in a rule lets all pass',
+  ],
   ['vifd runs here already (pid N)', "one agent is enough: two would undo each other's work"],
   ['the kernel refused to ...: EPERM', 'vifd may not change interfaces', '-> run vifd with CAP_NET_ADMIN'],
   [
@@ -150,7 +155,10 @@ export const METRICS: readonly Part[] = [
 ];
 
 export const FILES: readonly Part[] = [
-  ['/etc/xen/vifd.toml, /etc/xen/vifd.d/*.toml', 'Configuration, see vifd.toml(5).'],
+  [
+    '/etc/xen/vifd.toml, /etc/xen/vifd.d/*.toml',
+    'Configuration, see vifd.toml(5). What others could change is not read.',
+  ],
   [
     '/run/vifd/status',
     "Socket of vifd run, for its user and root. A client writes one line: metrics is answered in Prometheus' text format, follow with the log from then on, as JSON lines from level debug up, whatever --log-level is. Eight clients at most; those that are silent for 2 s or read too slowly are dropped.",

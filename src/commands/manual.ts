@@ -104,7 +104,10 @@ const usage = (words: readonly string[], command: Command): string =>
     ...command.registeredArguments.map((one) => roff(placeholder(one))),
   ].join(' ');
 
-const placeholder = (one: Argument): string => (one.required ? `<${one.name()}>` : `[${one.name()}]`);
+const placeholder = (one: Argument): string => {
+  const name = one.variadic ? `${one.name()}...` : one.name();
+  return one.required ? `<${name}>` : `[${name}]`;
+};
 
 /** What begins with a word as it is typed, such as vif5.0, keeps its small letter. */
 const item = (term: string, text: string): string[] => [

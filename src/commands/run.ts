@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { runAgent } from '../agent.js';
 import { LiveConfig } from '../config/live.js';
-import { findPrograms } from '../doctor/processes.js';
-import { VifdError } from '../errors.js';
+import { findPrograms } from '../doctor/programs.js';
+import { hasCode, VifdError } from '../errors.js';
 import { createLogger, type LogFormat } from '../logger.js';
 import { runObserver } from '../observer.js';
 import { Metrics } from '../service/metrics.js';
@@ -35,7 +35,7 @@ export async function run(options: RunOptions, version: string): Promise<void> {
   process.on('SIGHUP', () => void config.reload());
   const notify = notifyFromEnvironment(log);
   const service = notify === undefined ? undefined : new ServiceReport(notify, log);
-  const pidfile = options.pidfile === undefined ? undefined : await Pidfile.take(options.pidfile);
+  const pidfile = options.pidfile === undefined ? undefined : await takePidfile(options.pidfile, log);
   const dir = runDirectory();
   const metrics = new Metrics(version);
   let file: MetricsFile | undefined;
@@ -43,7 +43,14 @@ export async function run(options: RunOptions, version: string): Promise<void> {
   try {
     await refuseSecond(log);
     if (options.metricsFile !== undefined) file = MetricsFile.begin(options.metricsFile, metrics, log);
-    if (dir !== undefined) socket = await StatusSocket.open({ dir, log, follow, metrics: () => metrics.text() });
+    if (dir !== undefined)
+      socket = await StatusSocket.open({
+        dir,
+        log,
+        follow,
+        metrics: () => metrics.text(),
+        config: () => config.values,
+      });
     const work = config.current.agent.mode === 'observe' ? runObserver : runAgent;
     await work({
       xenstore: options.xenstore,
@@ -62,6 +69,15 @@ export async function run(options: RunOptions, version: string): Promise<void> {
     await pidfile?.release();
     endDespiteBlockedRead();
   }
+}
+
+/** That there can be none must not keep guests from their network. */
+async function takePidfile(path: string, log: Logger): Promise<Pidfile | undefined> {
+  return Pidfile.take(path).catch((error: Error) => {
+    if (!hasCode(error, 'ENOPIDFILE')) throw error;
+    log.warn(`${error.message}; vifd works without it`);
+    return undefined;
+  });
 }
 
 /** Two agents would undo each other's work for ever. One that is just ending is given the time for it. */

@@ -75,7 +75,7 @@ class Script {
   /** What cannot be undone any more is done. */
   async offline(key: BackendKey): Promise<ScriptAnswer> {
     const nodes = await readAllNodes(this.store, key);
-    const config = (await loadConfig(this.options.config).catch(() => undefined))?.config ?? DEFAULTS;
+    const config = await this.loadConfigOrNone();
     const place = await this.detach(key, nodes, config);
     // Never in dom0, where libxl does it; elsewhere as the daemon does. xl devd removes the directory, but too quickly.
     if (nodes.has('state') && !parseLive(nodes).online) {
@@ -121,6 +121,19 @@ class Script {
     } finally {
       timeUp.abort();
       await reconciler.stop();
+    }
+  }
+
+  /** A vif that leaves must leave. What only the files know of the next vifd drops: no vif has it then (leftovers.ts). */
+  private async loadConfigOrNone(): Promise<Config> {
+    try {
+      return (await loadConfig(this.options.config)).config;
+    } catch (error) {
+      const [fault] = (error as Error).message.split('\n');
+      stderrLog().warn(
+        `the configuration cannot be used, so the vif is taken out as without one, and a guard, rule or port that only it asks for stays until vifd runs: ${fault}`,
+      );
+      return DEFAULTS;
     }
   }
 

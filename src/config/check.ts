@@ -1,6 +1,7 @@
 /** What a parsed TOML file gives, checked against the schema: every value, or every fault with the place of its key. Pure. */
 import { printable } from '../errors.js';
 import { type Place, settingAt, TABLES, type Table, tableAt } from './schema.js';
+import type { Type } from './types.js';
 
 /** The names that lead to a value, from the root of the file. */
 export type KeyPath = readonly string[];
@@ -18,6 +19,8 @@ export type GivenValues = ReadonlyMap<string, Given>;
 
 export interface Fault {
   readonly path: KeyPath;
+  /** Of the one in an array that is at fault. */
+  readonly index?: number;
   readonly value: unknown;
   readonly expected: string;
 }
@@ -54,8 +57,18 @@ function checkNamed({ table, name }: { table: string; name: string }, content: u
   else if (!isTable(content)) found.faults.push({ path, value: content, expected: tableHead(table, name) });
   // An empty rule changes nothing, which is what it says; of a bridge without settings nobody would know.
   else if (table !== 'rule' && Object.keys(content).length === 0)
-    found.faults.push({ path, value: content, expected: 'a table with a setting in it, such as stp = false' });
+    found.faults.push({
+      path,
+      value: content,
+      expected: `a table with a setting in it, such as ${example(table, name)}`,
+    });
   else checkSettings({ table, name }, content, path, found);
+}
+
+/** One that does no harm where it is copied. */
+function example(table: string, name: string): string {
+  if (table === 'bridge') return 'stp = false';
+  return table === 'script' ? `file = "/etc/xen/scripts/${name}"` : 'when.interface = "vif0.0"';
 }
 
 /** `inner` is the way into tables within: `match.mac` is a setting. */
@@ -72,11 +85,21 @@ function checkSettings(
     const setting = settingAt(place);
     const way = [...path, word];
     if (setting?.type.accepts(value)) found.values.push({ ...place, value });
-    else if (setting !== undefined) found.faults.push({ path: way, value, expected: setting.type.expected });
+    else if (setting !== undefined) found.faults.push(...faultsOf(setting.type, way, value));
     else if (!isPrefix(place)) found.faults.push(unknown(way, value));
     else if (isTable(value)) checkSettings(at, value, way, found, names);
     else found.faults.push({ path: way, value, expected: tableHead(...way) });
   }
+}
+
+/** Of an array those in it that are at fault, or all of it. */
+function faultsOf({ each, expected }: Type<unknown>, path: KeyPath, value: unknown): Fault[] {
+  const whole = { path, value, expected };
+  if (each === undefined || !Array.isArray(value)) return [whole];
+  const inside = value.flatMap((one: unknown, index) =>
+    each.accepts(one) ? [] : [{ path, index, value: one, expected: each.expected }],
+  );
+  return inside.length > 0 ? inside : [whole];
 }
 
 const tableHead = (...names: string[]): string => `a table, [${names.join('.')}]`;
@@ -92,10 +115,13 @@ function unknown(path: KeyPath, value: unknown): Fault {
   };
 }
 
+/** Characters. No name that is known is longer, and a longer one takes its time. */
+const COMPARED = 64;
+
 /** The known table or key that looks most like this one; a key that only misses its table is found by its name. */
 function nearest(path: KeyPath, kind: 'table' | 'key'): string {
-  const written = path.join('.');
-  const last = path.at(-1) ?? '';
+  const written = path.join('.').slice(0, COMPARED);
+  const last = path.at(-1)?.slice(0, COMPARED) ?? '';
   const tables = Object.entries<Table>(TABLES);
   const own = tables.filter(([table]) => table === path[0]);
   const known = (own.length > 0 ? own : tables).flatMap(([table, { named, settings }]) => {
@@ -135,7 +161,14 @@ export function formatPath(path: KeyPath): string {
 /** A value on one short line. */
 export function formatValue(value: unknown): string {
   if (typeof value === 'string') return printable(value);
-  if (Array.isArray(value)) return 'an array';
+  if (Array.isArray(value)) return formatArray(value);
   if (isTable(value)) return 'a table';
   return value instanceof Date ? value.toISOString() : String(value);
+}
+
+/** Words, if they are few. */
+function formatArray(values: readonly unknown[]): string {
+  if (!values.every((one) => typeof one === 'string')) return 'an array';
+  const text = `[${values.map((one) => printable(one)).join(', ')}]`;
+  return text.length <= 80 ? text : 'an array';
 }

@@ -1,6 +1,7 @@
 /** The configuration in force: read at the start and again on request. A bad file leaves the one before in force. */
 import type { Logger } from 'pino';
 import { VifdError } from '../errors.js';
+import { isoTime } from '../iso-time.js';
 import { type Loaded, loadConfig } from './load.js';
 import type { WholeConfig } from './schema.js';
 import { effectiveSettings } from './text.js';
@@ -8,7 +9,7 @@ import { effectiveSettings } from './text.js';
 export class LiveConfig {
   /** Called whenever the files have been read again and are good. */
   onReload: () => void = () => undefined;
-  private readAt = new Date();
+  private readAt = Date.now();
   /** One reading at a time: the last that was asked for has the last word. */
   private reading = Promise.resolve();
 
@@ -29,6 +30,11 @@ export class LiveConfig {
     return this.loaded.config;
   }
 
+  /** What configOf() makes the configuration in force of, for others to read. */
+  get values(): readonly object[] {
+    return [...this.loaded.given.values()].map(({ table, name, setting, value }) => ({ table, name, setting, value }));
+  }
+
   /** Never rejects; the log has the outcome. */
   reload(): Promise<void> {
     this.reading = this.reading.then(() => this.readAgain());
@@ -40,13 +46,13 @@ export class LiveConfig {
       const loaded = await this.read();
       const changes = describeChanges(this.loaded, loaded);
       this.loaded = loaded;
-      this.readAt = new Date();
+      this.readAt = Date.now();
       const what = changes.length === 0 ? 'nothing has changed' : `${changes.join(', ')}; every vif is brought to it`;
       this.log.info({ changes }, `configuration read again: ${what}`);
       this.onReload();
     } catch (error) {
       const reason = error instanceof VifdError ? error.message : (error as Error).stack;
-      this.log.error(`${reason}; keeping the configuration of ${this.readAt.toISOString()}`);
+      this.log.error(`${reason}; keeping the configuration of ${isoTime(this.readAt)}`);
     }
   }
 }

@@ -2,8 +2,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, VifdError } from '../errors.js';
+import { faultOnWay } from '../trusted-way.js';
 import { checkFile, formatPath, formatValue, type Given, type GivenValues, isTable, type KeyPath } from './check.js';
-import { type Binding, configOf, fullKey, vifMatch, type WholeConfig } from './schema.js';
+import { type Contradiction, contradictions } from './contradictions.js';
+import { configOf, fullKey, type WholeConfig } from './schema.js';
 
 /** Where the files are unless one is named. */
 export const CONFIG_DIR = '/etc/xen';
@@ -17,40 +19,42 @@ export interface Loaded {
 
 /**
  * The defaults, refined by `file`; without one by `vifd.toml` and then by `vifd.d/*.toml` in order of their names, as far
- * as they are there. Rejects with code ECONFIG and all faults of all files, a line each.
+ * as they are there. Rejects with code ECONFIG and all faults of all files, a line each; one that others could change is such a
+ * fault for those who act by it, and none for those who only look (`anyOwner`).
  */
-export async function loadConfig(file: string | undefined, dir = CONFIG_DIR): Promise<Loaded> {
+export async function loadConfig(file: string | undefined, dir = CONFIG_DIR, anyOwner = false): Promise<Loaded> {
   const files = file === undefined ? await findFiles(dir) : [file];
   const given = new Map<string, Given>();
   const faults: ConfigError[] = [];
   for (const name of files) {
-    const one = await readOne(name);
+    const distrust = anyOwner ? undefined : await checkOwner(name);
+    const one = distrust === undefined ? await readOne(name) : { given: new Map(), faults: [distrust] };
     for (const [key, value] of one.given) given.set(key, value);
     faults.push(...one.faults);
   }
   const config = configOf([...given.values()]);
-  faults.push(...config.bindings.flatMap((binding) => aimless(binding, given)));
+  const judged = contradictions(config).filter((one) => !faults.some(({ key }) => concerns(key, one)));
+  faults.push(...judged.map((one) => placed(one, given)));
   const [first, ...more] = faults;
   if (first !== undefined && more.length === 0) throw first;
   if (first !== undefined) throw new VifdError('ECONFIG', faults.map(({ message }) => message).join('\n'));
   return { config, files, given };
 }
 
-/** What no value is at fault for by itself. */
-function aimless(binding: Binding, given: GivenValues): ConfigError[] {
-  const { name, whenInterface, whenBridge } = binding;
-  const aims = [whenInterface, whenBridge, vifMatch(binding)].filter((one) => one !== undefined);
-  if (aims.length === 1) return [];
-  const place = [...given.values()].find((one) => one.table === 'bind' && one.name === name);
-  return [
-    new ConfigError(
-      place?.file ?? '',
-      place?.line() ?? 0,
-      `bind.${name}`,
-      `a table with ${aims.length === 0 ? 'none' : 'several'} of them`,
-      'when.interface, when.bridge or when.vif',
-    ),
-  ];
+/** For those who only look: a file that is named may be anybody's, such as a draft. */
+export const lookAtConfig = (file: string | undefined): Promise<Loaded> =>
+  loadConfig(file, CONFIG_DIR, file !== undefined);
+
+/** Whether what is at fault, a file or a setting, may be just what the table seems to lack. */
+const concerns = (key: string, { table, name }: Contradiction): boolean =>
+  key === '' || `${key}.`.startsWith(name === undefined ? `${table}.` : `${table}.${name}.`);
+
+/** At the first line that says something of it. */
+function placed({ table, name, setting, value, expected }: Contradiction, given: GivenValues): ConfigError {
+  const there = [...given.values()].filter((one) => one.table === table && one.name === name);
+  const place = there.find((one) => one.setting === setting) ?? there[0];
+  const key = [table, name, setting].filter((word) => word !== undefined).join('.');
+  return new ConfigError(place?.file ?? '', place?.line() ?? 0, key, value ?? formatValue(place?.value), expected);
 }
 
 async function findFiles(dir: string): Promise<string[]> {
@@ -80,6 +84,15 @@ interface OneFile {
 async function readOne(file: string): Promise<OneFile> {
   const text = await readFile(file, 'utf8').catch((error) => unreadable(file, error));
   return text instanceof ConfigError ? { given: new Map(), faults: [text] } : parseConfig(file, text);
+}
+
+/** It says which programs are run. */
+async function checkOwner(file: string): Promise<ConfigError | undefined> {
+  const fault = await faultOnWay(file).catch(() => undefined); // then it cannot be read either
+  if (fault === undefined) return undefined;
+  const { path, what, remedy } = fault;
+  const whole = `cannot be trusted: ${path === file ? 'it' : path} ${what} (${remedy})`;
+  return new ConfigError(file, 0, '', whole, 'a file that only root or the user that runs vifd can change');
 }
 
 function unreadable(file: string, { code, message }: NodeJS.ErrnoException): ConfigError {
@@ -118,12 +131,19 @@ export async function parseConfig(file: string, text: string): Promise<OneFile> 
     };
   }
   const { values, faults } = checkFile(root);
-  const line = (path: KeyPath) => lineOf(tryParse, text, path);
+  const lines = new Map<string, number>(); // many in one array may be at fault
+  const line = (path: KeyPath) => {
+    const key = path.join('\0');
+    const found = lines.get(key) ?? lineOf(tryParse, text, path);
+    lines.set(key, found);
+    return found;
+  };
   return {
     given: new Map(values.map((one) => [fullKey(one), { ...one, file, line: () => line(fullKey(one).split('.')) }])),
-    faults: faults.map(
-      ({ path, value, expected }) => new ConfigError(file, line(path), formatPath(path), formatValue(value), expected),
-    ),
+    faults: faults.map(({ path, index, value, expected }) => {
+      const key = `${formatPath(path)}${index === undefined ? '' : `[${index}]`}`;
+      return new ConfigError(file, line(path), key, formatValue(value), expected);
+    }),
   };
 }
 

@@ -2,9 +2,9 @@
 import { parseTarget, TARGET_RULE } from '../binding/target.js';
 import { parsePrefix } from '../network/prefix.js';
 import { METRIC_MAX, parseAddress, parseRouteText, ROUTE_RULE } from '../network/route-text.js';
-import { parseMtu } from '../vif/backend.js';
+import { parseIfname, parseMtu } from '../vif/backend.js';
 import { parseVlans, VLANS_RULE } from '../vif/vlan.js';
-import { ifname, NAME_PATTERN, pattern, WHEN_VIF } from './match-settings.js';
+import { NAME_PATTERN, pattern, WHEN_VIF } from './match-settings.js';
 import { count, number, oneOf, oneOrMore, optional, setting, type Type, type Typed, text, yesOrNo } from './types.js';
 
 /** A key in TOML and an interface in Linux. */
@@ -13,14 +13,20 @@ export const BRIDGE_NAME: Type<string> = text(
   (name) => (/^[A-Za-z][\w-]{0,14}$/.test(name) ? name : undefined),
 ).type;
 
+/** Linux would take a "*" in it, but whoever writes one means a pattern. */
+const ifname = text('the name of one interface, of at most 15 characters, without *', (value) =>
+  value.includes('*') ? undefined : parseIfname(value),
+);
 const addresses = oneOrMore(
   text('an IPv4 or IPv6 address with its prefix length, such as 192.168.1.4/24', (value) =>
     value.includes('/') ? parsePrefix(value) : undefined,
   ),
 );
+const address = text('an IPv4 or IPv6 address', parseAddress).type;
 const gateway: Typed<string | readonly string[]> & { readonly example: string } = {
   type: {
-    expected: 'an IPv4 or IPv6 address, or an array with one of each',
+    expected: `${address.expected}, or an array with one of each`,
+    each: address,
     accepts: (value): value is string | readonly string[] => {
       const families = [value].flat().map((one) => typeof one === 'string' && parseAddress(one)?.family);
       return families.length > 0 && families.every((one) => one) && new Set(families).size === families.length;
@@ -34,19 +40,22 @@ const metric = {
   about: "Of the default route; the lowest counts. Without it the kernel's: 0, and 1024 for IPv6.",
 };
 
-/** Commands as exec takes them: no shell has a part in them. */
+/** As exec takes it: no shell has a part in it. */
+const command: Type<readonly string[]> = {
+  expected: 'a command, an array of words that begins with an absolute path: ["/bin/echo", "here"]',
+  accepts: (value): value is readonly string[] =>
+    Array.isArray(value) &&
+    value.every((word) => typeof word === 'string' && !word.includes('\0')) &&
+    /^\/./.test(String(value[0])),
+};
 const commands: Typed<readonly (readonly string[])[]> = {
   type: {
     expected: 'commands, each an array of words that begins with an absolute path: [["/bin/echo", "here"]]',
+    each: command,
     accepts: (value): value is readonly (readonly string[])[] =>
-      Array.isArray(value) && value.length > 0 && value.every(isCommand),
+      Array.isArray(value) && value.length > 0 && value.every(command.accepts),
   },
 };
-
-const isCommand = (value: unknown): boolean =>
-  Array.isArray(value) &&
-  value.every((word) => typeof word === 'string' && !word.includes('\0')) &&
-  /^\/./.test(String(value[0]));
 
 const UNIT = /^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.(service|mount|automount|target|socket|timer|path|swap)$/;
 

@@ -71,7 +71,7 @@ const VIF = {
     ...oneOrMore(text('an IPv4 or IPv6 address or prefix', parsePrefix)),
     example: ['192.0.2.7', '2001:db8:7::/64'],
     about:
-      'The guest\'s addresses, where dom0 gives no ip=: what is routed to a vif of mode "routed" or "nat", and what guard\nholds it to. Routed, 192.0.2.7/24 is that host, and 192.0.2.0/24 the network; guard on a bridge takes\nboth for the network.',
+      'The guest\'s addresses, where dom0 gives no ip=: what is routed to a vif of mode "routed" or "nat", and what guard\nholds it to. 192.0.2.7/24 is that one host, and 192.0.2.0/24 the network, in every mode.',
   }),
   gateway: optional({
     ...oneOrMore(text('an IPv4 or IPv6 address', (value) => (value.includes('/') ? undefined : parsePrefix(value)))),

@@ -7,7 +7,7 @@ export const SCRIPT = {
   file: optional({
     ...absolute,
     example: '/etc/xen/scripts/vif-mine',
-    about: 'The program in this domain. It must belong to root, and nobody else may write it.',
+    about: 'The program in this domain. It must belong to root, and nobody else may write it or a directory above it.',
   }),
   timeout: optional({
     ...count('seconds', 1, 40),
@@ -21,6 +21,6 @@ export const HOOKS = {
   directory: setting({
     ...absolute,
     default: '/etc/xen/vifd.hooks.d',
-    about: 'Where they are. Each must belong to root, and nobody else may write it.',
+    about: 'Where they are. Each must belong to root, and nobody else may write it or a directory above it.',
   }),
 } as const;

@@ -4,6 +4,8 @@ export interface Type<T> {
   /** Completes "expected ...". */
   readonly expected: string;
   readonly accepts: (value: unknown) => value is T;
+  /** What each one in an array must be; absent: no array is accepted. */
+  readonly each?: Type<unknown>;
 }
 
 /** With what a setting says of itself. */
@@ -72,6 +74,7 @@ export function oneOrMore<T>({ type, unit }: Typed<T>): Typed<T | readonly T[]> 
     ...(unit !== undefined && { unit }),
     type: {
       expected: `${type.expected}, or an array of such`,
+      each: type,
       accepts: (value): value is T | readonly T[] =>
         Array.isArray(value) ? value.length > 0 && value.every(type.accepts) : type.accepts(value),
     },

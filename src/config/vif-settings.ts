@@ -20,7 +20,7 @@ export const OFFLOADS = {
       'Checksum offload towards the guest: "off" clears it, as pf firewalls (OPNsense, pfSense) need, and tso with it;\n"on" is netback\'s own default; "keep" leaves it as it is, so what was cleared stays so until the vif is plugged again.',
   }),
   rx_checksum: offload('Checksum offload from the guest', 'rx'),
-  tso: offload('TCP segmentation offload towards the guest', 'tso'),
+  tso: offload('TCP segmentation offload towards the guest, never on without tx_checksum', 'tso'),
   gso: offload('Generic segmentation offload', 'gso'),
   sg: offload('Scatter-gather towards the guest', 'sg'),
   gro: offload('Generic receive offload', 'gro'),

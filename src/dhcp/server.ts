@@ -7,14 +7,16 @@
  * - It is started anew only for a vif that it does not listen on, or a lease that stands in the way.
  */
 import { rmSync } from 'node:fs';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { Said } from '../declared/said.js';
+import { KeyedLoop } from '../keyed-loop.js';
 import type { Prefix } from '../network/prefix.js';
+import { Restarts } from '../restarts.js';
 import { ensureStateDirectory } from '../service/run-directory.js';
+import { writeWhole } from '../service/whole-file.js';
 import type { Attachment } from '../vif/attachment.js';
 import { offerOf } from '../vif/dhcp.js';
-import { KeyedLoop } from '../vif/keyed-loop.js';
 import { type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
 import { Dnsmasq, endLeftBehind } from './dnsmasq.js';
 import {
@@ -30,10 +32,6 @@ import {
 
 /** Vifs come and go in bunches, and a guest takes longer to ask. */
 const SETTLE_MS = 100;
-const FIRST_RESTART_MS = 200;
-const LAST_RESTART_MS = 30_000;
-/** One that lived so long was not broken from the start. */
-const HEALTHY_MS = 5_000;
 
 export class DhcpServer {
   private readonly offers = new Map<KeyText, Offer>();
@@ -45,8 +43,7 @@ export class DhcpServer {
   /** Those that the dnsmasq that runs listens on. */
   private listening = new Set<string>();
   private written = '';
-  private startedAt = 0;
-  private restartMs = FIRST_RESTART_MS;
+  private readonly restarts = new Restarts();
   private readonly stopping = new AbortController();
   constructor(
     private readonly dir: string,
@@ -117,7 +114,7 @@ export class DhcpServer {
     await Promise.all([write(files.hosts, texts[0]), write(files.options, texts[1])]);
     this.written = texts.join('\n');
     if (goesOn) return this.dnsmasq.reload();
-    if (kept !== leases) await write(files.leases, kept);
+    await write(files.leases, kept); // anew, so dnsmasq as root follows no link there
     await this.start(offers.map(({ ifname }) => ifname));
   }
 
@@ -132,7 +129,7 @@ export class DhcpServer {
   private async start(ifnames: readonly string[]): Promise<void> {
     this.listening = new Set(ifnames);
     await write(this.files.config, configText(this.files, ifnames, await staysRoot()));
-    this.startedAt = performance.now();
+    this.restarts.started();
     if (this.stopping.signal.aborted) return;
     await this.dnsmasq.start();
     this.log.info(`dnsmasq answers DHCP on ${ifnames.join(', ')}`);
@@ -153,16 +150,16 @@ export class DhcpServer {
   }
 
   private ended(why: string): void {
-    if (performance.now() - this.startedAt >= HEALTHY_MS) this.restartMs = FIRST_RESTART_MS;
     const sentence = `dnsmasq has ended (${why}); it is started again`;
-    if (this.restartMs === FIRST_RESTART_MS) this.log.warn(sentence);
+    if (this.retry()) this.log.warn(sentence);
     else this.log.debug(sentence);
-    this.retry();
   }
 
-  private retry(): void {
-    this.loop.kickLater('dnsmasq', this.restartMs);
-    this.restartMs = Math.min(2 * this.restartMs, LAST_RESTART_MS);
+  /** Whether it is the first time in a row. */
+  private retry(): boolean {
+    const { afterMs, isFirst } = this.restarts.next();
+    this.loop.kickLater('dnsmasq', afterMs);
+    return isFirst;
   }
 
   private clean(): void {
@@ -173,10 +170,7 @@ export class DhcpServer {
 }
 
 /** dnsmasq reads it as another user. */
-async function write(file: string, text: string): Promise<void> {
-  await writeFile(file, text);
-  await chmod(file, 0o644);
-}
+const write = (file: string, text: string): Promise<void> => writeWhole(file, text, 0o644);
 
 const CAP_KILL_SETGID_SETUID = 0b1110_0000n;
 

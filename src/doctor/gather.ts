@@ -7,6 +7,7 @@ import { HostKernel } from '../network/host-kernel.js';
 import type { Kernel } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
 import { readStatistics } from '../network/statistics.js';
+import { runningNames } from '../processes.js';
 import { type LookIo, lookAtVifs } from '../vif/look.js';
 import { readForwarding } from '../vif/observe-routed.js';
 import type { XenstoreClient } from '../xenstore/client.js';
@@ -14,7 +15,7 @@ import { readBridgeFilter } from './bridge-filter.js';
 import { readConfigurationFiles } from './configuration-files.js';
 import type { Machine } from './machine.js';
 import { countOwnNodes } from './own-nodes.js';
-import { findPrograms, runningNames } from './processes.js';
+import { findPrograms } from './programs.js';
 import { configInForce, lookAtOwn, netbackModule } from './surroundings.js';
 
 /** Never rejects for what is wrong with the machine: that is what it is asked for. */
@@ -27,18 +28,19 @@ export async function gatherMachine(store: XenstoreClient | ConnectionError, con
       readStatistics(),
     ]);
     const around = { programs, netback: netbackModule() };
-    const { config, configFault } = await configInForce(configFile, programs);
+    const { config, configFault, judgedBy } = await configInForce(configFile, programs);
     const io = { kernel, config, statistics, around, links: network.links };
     const xen = await lookAtXen(store, network.netlinkFault === undefined ? io : undefined);
     return {
       ...around,
       ...network,
       configFault,
+      judgedBy,
       ...xen,
       hasIp: statistics.size > 0,
       hasDnsmasq: (await findDnsmasq()) !== undefined,
       hypervisor: await readTrimmed('/sys/hypervisor/type'),
-      running: await runningNames(),
+      running: runningNames(),
       files: await readConfigurationFiles(),
       bridgeFilter: await readBridgeFilter(),
       forwards: await readForwarding(),

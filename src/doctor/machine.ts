@@ -16,6 +16,8 @@ export interface Machine extends Surroundings {
   readonly ethtoolFault: string | undefined;
   /** What is wrong in the configuration files; undefined: nothing. */
   readonly configFault: string | undefined;
+  /** What took the place of files that are spoiled. */
+  readonly judgedBy?: string | undefined;
   readonly vifs: readonly VifSeen[];
   /** iproute2 is there and speaks JSON. */
   readonly hasIp: boolean;

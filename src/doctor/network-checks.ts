@@ -237,7 +237,7 @@ function leavesVifs(text: string): boolean {
 
 /** A device list of NetworkManager.conf(5). */
 const coversVifs = (list: string): boolean =>
-  list.split(/[,;]/).some((spec) => /^\s*(\*|(interface-name:)?[=~]?\^?vif.*|driver:vif)\s*$/.test(spec));
+  list.split(/[,;]/).some((spec) => /^(\*|(interface-name:)?[=~]?\^?vif.*|driver:vif)$/.test(spec.trim()));
 
 function judgeNetworkd({ running, files, xenstore }: Machine): Judgement[] {
   if (!running.has('systemd-network')) return []; // comm is clipped to 15 characters

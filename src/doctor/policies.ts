@@ -1,13 +1,7 @@
 /** Which chains drop what no rule accepts, by the words of nft and iptables. Pure. */
 import type { DroppingChain } from './machine.js';
 
-interface NftChain {
-  readonly family: string;
-  readonly table: string;
-  readonly name: string;
-  readonly hook?: string;
-  readonly policy?: string;
-}
+type NftChain = Readonly<Partial<Record<'family' | 'table' | 'name' | 'hook' | 'policy', unknown>>>;
 
 /** The output of `nft -j list chains`. Undefined when it is not that. */
 export function parseNftChains(json: string): DroppingChain[] | undefined {
@@ -16,7 +10,7 @@ export function parseNftChains(json: string): DroppingChain[] | undefined {
     return nftables
       .flatMap(({ chain }) => chain ?? [])
       .filter(({ hook, policy }) => hook === 'forward' && policy === 'drop')
-      .map(({ family, table, name }) => ({ family, table, chain: name }));
+      .map(({ family, table, name }) => ({ family: String(family), table: String(table), chain: String(name) }));
   } catch {
     return undefined;
   }

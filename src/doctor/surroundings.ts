@@ -2,17 +2,18 @@
 import { existsSync } from 'node:fs';
 import { lookAtOwnNetwork } from '../binding/state.js';
 import { isConnected, seenVif } from '../binding/vif-directory.js';
-import { loadConfig } from '../config/load.js';
+import { loadConfig, lookAtConfig } from '../config/load.js';
 import { configOf, type WholeConfig } from '../config/schema.js';
 import { ConnectionError, hasCode } from '../errors.js';
 import { HostKernel } from '../network/host-kernel.js';
 import { readStatistics } from '../network/statistics.js';
+import { askAgent } from '../service/status-socket-client.js';
 import type { LookIo } from '../vif/look.js';
 import type { Program, Surroundings, VifSeen } from '../vif/seen.js';
 import { connectXenstore, type XenstoreClient } from '../xenstore/client.js';
 import { endDespiteBlockedRead } from '../xenstore/transport.js';
 import type { OwnState } from './own-network.js';
-import { findPrograms } from './processes.js';
+import { findPrograms } from './programs.js';
 
 /** Everything that is read once for all vifs; a vifd that only observes may be where there is no xenstore. */
 export interface Around extends Omit<LookIo, 'store'> {
@@ -21,25 +22,41 @@ export interface Around extends Omit<LookIo, 'store'> {
 
 export async function surround(kernel: HostKernel, configFile?: string): Promise<Around> {
   const [programs, statistics, links] = await Promise.all([findPrograms(), readStatistics(), kernel.listLinks()]);
-  const { config, configFault } = await configInForce(configFile, programs);
-  if (configFault !== undefined) console.error(`vifd: judged by the defaults, for ${configFault}`);
+  const { config, configFault, judgedBy } = await configInForce(configFile, programs);
+  if (configFault !== undefined) console.error(`vifd: judged by ${judgedBy}, for ${configFault}`);
   return { kernel, config, statistics, links, around: { programs, netback: netbackModule() } };
+}
+
+export interface InForce {
+  readonly config: WholeConfig;
+  readonly configFault?: string;
+  readonly judgedBy?: string;
 }
 
 /**
  * The file that was named, else that of the agent that runs: what it was not asked for is not missing. Rejects with code
  * ECONFIG for a file that was named; else a fault is told, for the diagnosis is wanted when something is wrong.
  */
-export async function configInForce(
-  file: string | undefined,
-  programs: readonly Program[],
-): Promise<{ config: WholeConfig; configFault?: string }> {
-  if (file !== undefined) return { config: (await loadConfig(file)).config };
+export async function configInForce(file: string | undefined, programs: readonly Program[]): Promise<InForce> {
+  if (file !== undefined) return { config: (await lookAtConfig(file)).config };
   try {
     return { config: (await loadConfig(programs.find(({ config }) => config !== undefined)?.config)).config };
   } catch (error) {
     if (!hasCode(error, 'ECONFIG')) throw error;
-    return { config: configOf([]), configFault: error.message };
+    const values = await askValues();
+    const judgedBy = values === undefined ? 'the defaults' : 'the configuration that vifd runs with';
+    return { config: configOf(values ?? []), configFault: error.message, judgedBy };
+  }
+}
+
+/** Undefined where no agent says. */
+async function askValues(): Promise<Parameters<typeof configOf>[0] | undefined> {
+  try {
+    let text = '';
+    for await (const line of askAgent('config')) text += line;
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 

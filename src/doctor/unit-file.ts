@@ -1,5 +1,7 @@
 /** The file format of systemd and of NetworkManager, as far as the question goes whether a file is about vifs. Pure. */
 
+import { type GlobPart, matchesGlob } from '../glob.js';
+
 export interface Section {
   readonly name: string;
   /** In order; keys may repeat. */
@@ -10,11 +12,18 @@ export function sectionsOf(text: string): Section[] {
   const sections: { name: string; entries: [string, string][] }[] = [];
   for (const line of text.split('\n').map((each) => each.trim())) {
     const header = /^\[(.+)\]$/.exec(line);
-    const entry = /^([^#;=+\s][^=]*?)\s*\+?=\s*(.*)$/.exec(line);
+    const entry = entryOf(line);
     if (header !== null) sections.push({ name: header[1] ?? '', entries: [] });
-    else if (entry !== null) sections.at(-1)?.entries.push([entry[1] ?? '', entry[2] ?? '']);
+    else if (entry !== undefined) sections.at(-1)?.entries.push(entry);
   }
   return sections;
+}
+
+/** `Name=vif*`; NetworkManager has `+=`, too. A comment is none. */
+function entryOf(line: string): [key: string, value: string] | undefined {
+  const at = line.indexOf('=');
+  if (at < 1 || /^[#;+]/.test(line)) return undefined;
+  return [line.slice(0, line[at - 1] === '+' ? at - 1 : at).trimEnd(), line.slice(at + 1).trimStart()];
 }
 
 export const valuesOf = (entries: Section['entries'], key: string): string[] =>
@@ -41,17 +50,22 @@ function matchesKey(key: string, words: readonly string[]): boolean {
 function matchesWords([first = '', ...rest]: readonly string[], name: string): boolean {
   const inverted = first.startsWith('!');
   const globs = [inverted ? first.slice(1) : first, ...rest];
-  return globs.some((glob) => globPattern(glob).test(name)) !== inverted;
+  return globs.some((glob) => matchesGlob(partsOf(glob), name)) !== inverted;
 }
 
-function globPattern(glob: string): RegExp {
-  const escaped = glob
-    .replace(/[.+^${}()|\\]/g, '\\$&')
-    .replace(/\*/g, '.*')
-    .replace(/\?/g, '.');
+/** glob(7): `?` is any character, `[a-z]` one of these; a bracket that is not closed stands for itself. */
+const partsOf = (glob: string): GlobPart[] =>
+  (glob.match(/\*|\?|\[[^\]]*\]|./gs) ?? []).map((token) => {
+    if (token === '*') return token;
+    if (token === '?') return () => true;
+    return token.length === 1 ? (unit) => unit === token : classOf(token);
+  });
+
+function classOf(token: string): (unit: string) => boolean {
   try {
-    return new RegExp(`^${escaped}$`);
+    const one = new RegExp(token.replace(/[\\^]/g, '\\$&'));
+    return (unit) => one.test(unit);
   } catch {
-    return /^$/; // an open bracket
+    return () => false; // such as [z-a]
   }
 }

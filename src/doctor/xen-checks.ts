@@ -17,7 +17,7 @@ const NODES_A_VIF = 24;
 const WATCH_QUOTA = 128;
 const WATCHES_A_VIF = 3;
 /** The kernel's own and the agent's. */
-const OTHER_WATCHES = 8;
+const OTHER_WATCHES = 10;
 
 export const XEN_CHECKS: readonly Check[] = [
   { code: 'xen', judge: judgeXen },
@@ -56,11 +56,11 @@ function judgeXenstore({ xenstore, observes, asksForVifs }: Machine): Judgement[
   return [error(`${xenstore.message}. What needs xenstore (vifs, agents, quotas) was not examined`, '')];
 }
 
-function judgeConfiguration({ configFault }: Machine): Judgement[] {
+function judgeConfiguration({ configFault, judgedBy = 'the defaults' }: Machine): Judgement[] {
   if (configFault === undefined) return [ok('the configuration files are valid')];
   return [
     error(
-      `${printable(configFault, 400)}; vifs are judged by the defaults here`,
+      `${printable(configFault, 400)}; vifs are judged by ${judgedBy} here`,
       'correct it: vifd does not start with it, and a running one keeps what it had',
     ),
   ];

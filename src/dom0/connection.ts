@@ -58,7 +58,7 @@ function lost({ backendName, backendDomid, backendPath }: VifSight): Verdict {
   const what =
     backendName === undefined
       ? `its driver domain (domid ${backendDomid}) is gone`
-      : `${backendPath} is gone from its driver domain ${printable(backendName)}`;
+      : `${printable(backendPath).slice(1, -1)} is gone from its driver domain ${printable(backendName)}`;
   return wrong(`${what}; once the driver domain runs again: vifd dom0 recover`);
 }
 

@@ -46,18 +46,66 @@ function encodeValue(value: Attribute[1]): Uint8Array {
   return encodeAttributes(value);
 }
 
-/** Every attribute in order; stops at the first whose length is impossible. */
-export function* eachAttribute(bytes: Uint8Array): Generator<readonly [type: number, payload: Uint8Array]> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let at = 0; at + HEADER <= bytes.length; ) {
+/**
+ * Goes from attribute to attribute where they lie; ends at the first whose length is impossible. For lists so long that a view
+ * of each would cost too much.
+ */
+export class AttributeWalk {
+  /** Of the present one; `start` and `end` are its payload's. */
+  type = 0;
+  start = 0;
+  end = 0;
+  private at = 0;
+  private limit = 0;
+  constructor(private readonly view: DataView) {
+    this.limit = view.byteLength;
+  }
+
+  /** From here on, those between. */
+  within(start: number, end: number): this {
+    this.at = start;
+    this.limit = end;
+    return this;
+  }
+
+  next(): boolean {
+    const { at, limit, view } = this;
+    if (at + HEADER > limit) return false;
     const length = view.getUint16(at, LITTLE_ENDIAN);
-    if (length < HEADER || at + length > bytes.length) return;
-    yield [view.getUint16(at + 2, LITTLE_ENDIAN) & NLA_TYPE_MASK, bytes.subarray(at + HEADER, at + length)];
-    at += align(length);
+    if (length < HEADER || at + length > limit) return false;
+    this.type = view.getUint16(at + 2, LITTLE_ENDIAN) & NLA_TYPE_MASK;
+    this.start = at + HEADER;
+    this.end = at + length;
+    this.at = at + align(length);
+    return true;
+  }
+
+  /** Goes on to the next of this type; false where there is none, or too short a one. */
+  find(type: number, length: number): boolean {
+    while (this.next()) if (this.type === type) return this.end - this.start >= length;
+    return false;
   }
 }
 
-export const parseAttributes = (bytes: Uint8Array): AttributeMap => new Map(eachAttribute(bytes));
+/** Whether a message is of use, of which there are many: the payload lies between `start` and `end`. */
+export type Keep = (view: DataView, start: number, end: number) => boolean;
+
+export const viewOf = ({ buffer, byteOffset, length }: Uint8Array): DataView =>
+  new DataView(buffer, byteOffset, length);
+
+/** Every attribute in order; stops at the first whose length is impossible. */
+export function eachAttribute(bytes: Uint8Array, take: (type: number, payload: Uint8Array) => void): void {
+  const walk = new AttributeWalk(viewOf(bytes));
+  // Not subarray(): where there are many, what that does for a Buffer takes most of the time.
+  while (walk.next())
+    take(walk.type, new Uint8Array(bytes.buffer, bytes.byteOffset + walk.start, walk.end - walk.start));
+}
+
+export function parseAttributes(bytes: Uint8Array): AttributeMap {
+  const attributes = new Map<number, Uint8Array>();
+  eachAttribute(bytes, (type, payload) => attributes.set(type, payload));
+  return attributes;
+}
 
 /** A u32 attribute's value, or undefined when it is absent or too short. */
 export function attributeU32(attributes: AttributeMap, type: number): number | undefined {

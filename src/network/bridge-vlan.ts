@@ -23,6 +23,8 @@ const BRIDGE_VLAN_INFO_PVID = 2;
 const BRIDGE_VLAN_INFO_UNTAGGED = 4;
 const BRIDGE_VLAN_INFO_RANGE_BEGIN = 8;
 const BRIDGE_VLAN_INFO_RANGE_END = 16;
+/** 0 and 4095 are none (IEEE 802.1Q). */
+const VID_MAX = 4094;
 
 /** The payload of RTM_GETLINK with NLM_F_DUMP: all ports of all bridges, for the kernel knows no smaller question. */
 export const encodeGetVlans = (): Uint8Array => message(0, [[IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED]]);
@@ -31,24 +33,35 @@ export const encodeGetVlans = (): Uint8Array => message(0, [[IFLA_EXT_MASK, RTEX
 export const encodeVlans = (ifindex: number, vlans: PortVlans): Uint8Array =>
   message(ifindex, [[IFLA_AF_SPEC, vlanInfos(vlans).map((info): Attribute => [IFLA_BRIDGE_VLAN_INFO, info])]]);
 
+/** The interface that one answer speaks of: they speak of all, and few are wanted. */
+export const isOfPort = (payload: Uint8Array, ifindex: number): boolean =>
+  payload.length >= IFINFOMSG &&
+  new DataView(payload.buffer, payload.byteOffset, IFINFOMSG).getInt32(4, LITTLE_ENDIAN) === ifindex;
+
 /** The port and its VLANs in one answer to encodeGetVlans; undefined for what is none. */
 export function parsePortVlans(payload: Uint8Array): { ifindex: number; vlans: PortVlans } | undefined {
   if (payload.length < IFINFOMSG) return undefined;
   const ifindex = new DataView(payload.buffer, payload.byteOffset, IFINFOMSG).getInt32(4, LITTLE_ENDIAN);
   const spec = parseAttributes(payload.subarray(IFINFOMSG)).get(IFLA_AF_SPEC);
-  const infos = [...eachAttribute(spec ?? new Uint8Array(0))].filter(([type]) => type === IFLA_BRIDGE_VLAN_INFO);
-  return { ifindex, vlans: collect(infos.flatMap(([, info]) => (info.length < VLAN_INFO ? [] : [info]))) };
+  const infos: Uint8Array[] = [];
+  eachAttribute(spec ?? new Uint8Array(0), (type, info) => {
+    if (type === IFLA_BRIDGE_VLAN_INFO && info.length >= VLAN_INFO) infos.push(info);
+  });
+  return { ifindex, vlans: collect(infos) };
 }
 
 function collect(infos: readonly Uint8Array[]): PortVlans {
   const untagged = new Map<number, boolean>();
   let pvid: number | undefined;
   let begin: number | undefined;
+  let next = 1; // they come in ascending order (br_fill_ifvlaninfo_compressed)
   for (const info of infos) {
     const view = new DataView(info.buffer, info.byteOffset, VLAN_INFO);
     const flags = view.getUint16(0, LITTLE_ENDIAN);
     const vid = view.getUint16(2, LITTLE_ENDIAN);
-    const from = (flags & BRIDGE_VLAN_INFO_RANGE_END) !== 0 ? (begin ?? vid) : vid;
+    if (vid < next || vid > VID_MAX) continue;
+    const from = (flags & BRIDGE_VLAN_INFO_RANGE_END) !== 0 ? Math.max(begin ?? vid, next) : vid;
+    next = vid + 1;
     begin = (flags & BRIDGE_VLAN_INFO_RANGE_BEGIN) !== 0 ? vid : undefined;
     for (let each = from; each <= vid; each++) untagged.set(each, (flags & BRIDGE_VLAN_INFO_UNTAGGED) !== 0);
     if ((flags & BRIDGE_VLAN_INFO_PVID) !== 0) pvid = vid;

@@ -1,11 +1,11 @@
 /** Device features over generic netlink (linux/genetlink.h, linux/ethtool_netlink.h). Pure. */
 import {
   type Attribute,
-  attributeString,
+  AttributeWalk,
   attributeU16,
-  eachAttribute,
   encodeAttributes,
   parseAttributes,
+  viewOf,
 } from './attributes.js';
 
 /** The fixed family through which the others are found. */
@@ -174,11 +174,29 @@ export function parseFeatures(payload: Uint8Array): Features {
 /** The bits that are 1: in a list without a mask (ETHTOOL_A_BITSET_NOMASK) all of them, else those with a value. */
 function bitNames(bitset: Uint8Array | undefined, masked: boolean): Set<string> {
   const names = new Set<string>();
-  const bits = bitset === undefined ? undefined : parseAttributes(bitset).get(ETHTOOL_A_BITSET_BITS);
-  for (const [, bit] of eachAttribute(bits ?? NO_BYTES)) {
-    const attributes = parseAttributes(bit);
-    const name = attributeString(attributes, ETHTOOL_A_BITSET_BIT_NAME);
-    if (name !== undefined && (!masked || attributes.has(ETHTOOL_A_BITSET_BIT_VALUE))) names.add(name);
+  const bits = (bitset && parseAttributes(bitset).get(ETHTOOL_A_BITSET_BITS)) ?? NO_BYTES;
+  const bytes = Buffer.from(bits.buffer, bits.byteOffset, bits.length);
+  const view = viewOf(bits);
+  const [all, bit] = [new AttributeWalk(view), new AttributeWalk(view)];
+  while (all.next()) {
+    const name = bitName(bit.within(all.start, all.end), bytes, masked);
+    if (name !== undefined) names.add(name);
   }
   return names;
+}
+
+/** Makes nothing but the name: a device has some 60 bits in each set. */
+function bitName(bit: AttributeWalk, bytes: Buffer, masked: boolean): string | undefined {
+  let start = -1;
+  let end = -1;
+  let counts = !masked;
+  while (bit.next()) {
+    if (bit.type === ETHTOOL_A_BITSET_BIT_VALUE) counts = true;
+    if (bit.type !== ETHTOOL_A_BITSET_BIT_NAME) continue;
+    start = bit.start;
+    end = bit.end;
+  }
+  if (start < 0 || !counts) return undefined;
+  const nul = bytes.indexOf(0, start);
+  return bytes.toString('utf8', start, nul < 0 || nul > end ? end : nul);
 }

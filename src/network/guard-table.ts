@@ -1,9 +1,18 @@
 /** The nftables tables of vifd, in nft's words (nft(8)): in each a map leads from an interface's name to a chain. Pure. */
+import { createRequire } from 'node:module';
+
+const load = createRequire(import.meta.url);
 
 /** Rules for one interface; the chain's name must change when they do. */
 export interface Guard {
   readonly chain: string;
   readonly rules: readonly string[];
+}
+
+/** Loaded when the first guard is made: most agents need none, and node:crypto takes 1.5 MB. */
+export function chainName(prefix: string, rules: readonly string[]): string {
+  const { createHash } = load('node:crypto') as typeof import('node:crypto');
+  return `${prefix}_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`;
 }
 
 export interface GuardChange {
@@ -66,7 +75,7 @@ export const headOf = ({ table, map, asks, hook }: TableForm): readonly string[]
   `add rule ${table} ${asks} iifname vmap @${map}`,
 ];
 
-/** What makes one change, and notes it in `chains`. Those that are `whole` have their rules already. */
+/** What makes one change, and notes it in `chains`. Those that are `whole` have their rules already, and are asked. */
 export function linesFor(
   { table, map }: TableForm,
   { ifname, guard }: GuardChange,
@@ -74,6 +83,7 @@ export function linesFor(
   whole: ReadonlySet<string | undefined>,
 ): string[] {
   const old = chains.get(ifname);
+  if (guard !== undefined && guard.chain === old && whole.has(old)) return [];
   const lines: string[] = [];
   if (guard !== undefined && !whole.has(guard.chain)) {
     const { chain, rules } = guard;

@@ -2,14 +2,16 @@
  * EDGE: runs a program that the admin has put here: a hotplug script or a hook.
  *
  * INVARIANTS
- * - Only a file that belongs to root and that nobody else may write; looked at before each use.
+ * - Only a file that belongs to root and that nobody else may write or exchange; looked at before each use.
  * - In a process group of its own, which is killed as a whole at the limit and when vifd ends.
  * - Whatever it starts and leaves behind may keep its output open; what counts is its own end.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { realpath, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { killGroup } from '../child.js';
 import { AttachError, printable } from '../errors.js';
+import { faultOnWay } from '../trusted-way.js';
 
 export interface Program {
   /** For messages: `script vif-mine`. */
@@ -19,6 +21,8 @@ export interface Program {
   /** What stands beside vifd's own environment, and counts more. */
   readonly env: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
+  /** Those of one place run one after the other, in the order in which they were asked for. */
+  readonly place?: string | undefined;
 }
 
 export interface Run {
@@ -40,13 +44,18 @@ const LIMITS = 'what vifd may not do its scripts may not do either: see "User sc
 
 export class Programs {
   private readonly running = new Set<ChildProcess>();
+  /** The end of the last one of each place. */
+  private readonly ends = new Map<string, Promise<void>>();
   private stopped = false;
 
   /** `onLine` gets each line of its output, clipped and printable. */
   run(program: Program, onLine: (line: string) => void): Run {
     let child: ChildProcess | undefined;
     let wanted = true;
+    const { place = '' } = program;
+    const turn = this.ends.get(place);
     const start = async () => {
+      await turn;
       const file = await checkFile(program);
       if (!wanted || this.stopped) throw ended(program);
       child = spawn(file, program.args, {
@@ -56,19 +65,34 @@ export class Programs {
         env: environment(program),
       });
       this.running.add(child);
-      await finish(child, program, onLine).finally(() => this.running.delete(child as ChildProcess));
+      await finish(child, program, onLine)
+        .catch((error) => {
+          throw wanted && !this.stopped ? error : ended(program);
+        })
+        .finally(() => this.running.delete(child as ChildProcess));
     };
     const kill = () => {
       wanted = false;
-      if (child !== undefined && this.running.has(child)) killGroup(child);
+      if (child !== undefined && this.running.has(child)) killGroup(child.pid);
     };
-    return { ended: start(), kill };
+    const run = { ended: start(), kill };
+    if (place !== '') this.keepEnd(place, run);
+    return run;
+  }
+
+  private keepEnd(place: string, { ended }: Run): void {
+    const end = ended
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.ends.get(place) === end) this.ends.delete(place);
+      });
+    this.ends.set(place, end);
   }
 
   /** Kills all that run, and lets no other begin. */
   stop(): void {
     this.stopped = true;
-    for (const child of this.running) killGroup(child);
+    for (const { pid } of this.running) killGroup(pid);
   }
 }
 
@@ -88,6 +112,9 @@ async function checkFile({ name, file }: Program): Promise<string> {
     if (uid !== 0) throw fault(`belongs to user ${uid}`, 'give it to root with chown root');
     if (mode & 0o022) throw fault('may be written by others than root', 'chmod go-w');
     if (!(mode & 0o111)) throw fault('is not executable', 'chmod +x');
+    const onWay = await faultOnWay(file);
+    if (onWay)
+      throw fault('could be exchanged by others', `${printable(onWay.path)} ${onWay.what}; chown or chmod that`);
     return real;
   } catch (error) {
     if (error instanceof AttachError) throw error;
@@ -114,7 +141,7 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
   let late = false;
   const timer = setTimeout(() => {
     late = true;
-    killGroup(child);
+    killGroup(child.pid);
   }, timeoutMs);
   const end = await endOf(child).finally(() => clearTimeout(timer));
   if (late)
@@ -128,8 +155,8 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
     throw new AttachError('ESCRIPTRUN', what, `the interpreter in its first line must be there; ${LIMITS}`);
   }
   if (end.code === 0) return;
-  if (end.signal === 'SIGKILL') throw ended(program);
-  const why = lastError === '' ? `exit status ${end.code ?? end.signal}` : printable(lastError, LINE_MAX).slice(1, -1);
+  const status = end.signal === null ? `exit status ${end.code}` : `ended by ${end.signal}`;
+  const why = lastError === '' ? status : printable(lastError, LINE_MAX).slice(1, -1);
   const refused = /permission denied|not permitted|read-only file system/i.test(lastError);
   throw new AttachError('ESCRIPTFAILED', `${name} failed: ${why}`, refused ? LIMITS : 'its output is in the log');
 }
@@ -171,13 +198,4 @@ function endOf(child: ChildProcess): Promise<End> {
       });
     });
   });
-}
-
-function killGroup({ pid }: ChildProcess): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // it has just ended
-  }
 }

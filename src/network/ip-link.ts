@@ -14,32 +14,40 @@ export interface Counters {
   readonly dropped: number;
 }
 
+/** Of whatever the program prints; only a link that has all of it counts. */
 interface IpLink {
-  readonly ifname: string;
-  readonly flags: readonly string[];
-  readonly linkinfo?: { readonly info_slave_data?: { readonly state?: string } };
-  readonly stats64?: { readonly rx: Counters; readonly tx: Counters };
+  readonly ifname?: unknown;
+  readonly flags?: unknown;
+  readonly linkinfo?: { readonly info_slave_data?: { readonly state?: unknown } | null } | null;
+  readonly stats64?: { readonly rx?: unknown; readonly tx?: unknown } | null;
 }
 
 /** By interface name. Empty for anything that is not iproute2's JSON. */
 export function parseIpLinks(json: string): Map<string, LinkStatistics> {
   const statistics = new Map<string, LinkStatistics>();
-  for (const { ifname, flags, linkinfo, stats64 } of parseJson(json)) {
-    if (stats64 === undefined) continue;
-    const { rx, tx } = stats64;
-    statistics.set(ifname, {
-      carrier: flags.includes('LOWER_UP'),
-      bridgePortState: linkinfo?.info_slave_data?.state,
-      rx: { packets: rx.packets, dropped: rx.dropped },
-      tx: { packets: tx.packets, dropped: tx.dropped },
+  for (const link of parseJson(json)) {
+    const [rx, tx] = [countersOf(link?.stats64?.rx), countersOf(link?.stats64?.tx)];
+    if (typeof link?.ifname !== 'string' || rx === undefined || tx === undefined) continue;
+    const state = link.linkinfo?.info_slave_data?.state;
+    statistics.set(link.ifname, {
+      carrier: Array.isArray(link.flags) && link.flags.includes('LOWER_UP'),
+      bridgePortState: typeof state === 'string' ? state : undefined,
+      rx,
+      tx,
     });
   }
   return statistics;
 }
 
-function parseJson(json: string): IpLink[] {
+function countersOf(value: unknown): Counters | undefined {
+  const { packets, dropped } = (value ?? {}) as Partial<Record<keyof Counters, unknown>>;
+  return typeof packets === 'number' && typeof dropped === 'number' ? { packets, dropped } : undefined;
+}
+
+function parseJson(json: string): (IpLink | null)[] {
   try {
-    return JSON.parse(json) as IpLink[];
+    const links: unknown = JSON.parse(json);
+    return Array.isArray(links) ? links : [];
   } catch {
     return [];
   }

@@ -1,7 +1,18 @@
 /** EDGE: what vifd asks of this kernel's network and tells it. Knows interfaces and bridges, nothing of vifs. */
+
+import { Children } from '../child.js';
 import { hasCode, NetlinkError } from '../errors.js';
+import type { Keep } from './attributes.js';
 import { describePort, type PortSettings } from './bridge-port.js';
-import { encodeGetVlans, encodeVlans, NO_VLANS, type PortVlans, parsePortVlans, vlanChange } from './bridge-vlan.js';
+import {
+  encodeGetVlans,
+  encodeVlans,
+  isOfPort,
+  NO_VLANS,
+  type PortVlans,
+  parsePortVlans,
+  vlanChange,
+} from './bridge-vlan.js';
 import {
   encodeGetFamily,
   encodeGetFeatures,
@@ -13,10 +24,11 @@ import {
   parseFamilyId,
   parseFeatures,
 } from './ethtool.js';
+import { Generation } from './generation.js';
 import { type Guard, TABLES, type TableName } from './guard-table.js';
 import { type Expect, NETLINK_GENERIC, NETLINK_ROUTE, NetlinkSocket, NLM_F_CREATE, NLM_F_EXCL } from './netlink.js';
 import { Nft } from './nft.js';
-import { Nftables } from './nftables.js';
+import { type GuardLook, Nftables } from './nftables.js';
 import { OpenVSwitch, type OvsSwitch } from './openvswitch.js';
 import { type Family, formatPrefix, type Prefix } from './prefix.js';
 import {
@@ -28,10 +40,14 @@ import {
   encodeProxy,
   encodeRoute,
   encodeRule,
+  isProxyOf,
+  isRouteOf,
+  isRuleOf,
   parseProxy,
   parseRoute,
   parseRule,
   type Route,
+  type RoutesOf,
   RTM_DELNEIGH,
   RTM_DELROUTE,
   RTM_DELRULE,
@@ -53,6 +69,7 @@ import {
   encodeGetLink,
   encodeSetLink,
   encodeSetPort,
+  isAddressOf,
   type Link,
   type LinkAddress,
   type LinkChange,
@@ -74,8 +91,8 @@ export interface KernelNetwork {
   setLink(link: LinkName, change: LinkChange): Promise<void>;
   /** Of a link that is a port of a bridge. */
   setPort(link: LinkName, port: PortSettings): Promise<void>;
-  /** The chain that guards the interface of this name, there or not, as it was at most `maxAgeMs` ago. */
-  getGuard(ifname: string, maxAgeMs: number, table?: TableName): Promise<string | undefined>;
+  /** The chain that guards the interface of this name, there or not. Rejects with AttachError where nft does not answer. */
+  getGuard(ifname: string, look: GuardLook, table?: TableName): Promise<string | undefined>;
   /** Rejects with AttachError. */
   setGuard(ifname: string, guard: Guard | undefined, table?: TableName): Promise<void>;
   /** All names that stand in the table. */
@@ -89,16 +106,17 @@ export interface KernelNetwork {
   /** One that it has already is no error. */
   addAddress(link: LinkName, prefix: Prefix): Promise<void>;
   /** Of all tables. None where the kernel runs without this family. */
-  listRoutes(family: Family): Promise<SeenRoute[]>;
+  listRoutes(family: Family, of?: RoutesOf): Promise<SeenRoute[]>;
   /** Rejects with EEXIST where there is one of the same destination, metric and table, wherever it leads. The link must be up. */
   addRoute(link: LinkName, route: Route): Promise<void>;
   /** One that is gone is no error. */
   deleteRoute(link: LinkName, route: Route): Promise<void>;
-  /** vifd's. None where the kernel runs without this family or without policy rules. */
-  listRules(family: Family): Promise<SourceRule[]>;
+  /** vifd's; `of`: for these only. None where the kernel runs without this family or without policy rules. */
+  listRules(family: Family, of?: readonly Prefix[]): Promise<SourceRule[]>;
   addRule(rule: SourceRule): Promise<void>;
   deleteRule(rule: SourceRule): Promise<void>;
-  listProxies(family: Family): Promise<SeenProxy[]>;
+  /** `of`: for these only. */
+  listProxies(family: Family, of?: readonly Prefix[]): Promise<SeenProxy[]>;
   addProxy(link: LinkName, address: string): Promise<void>;
   deleteProxy(link: LinkName, address: string): Promise<void>;
   getFeatures(link: LinkName): Promise<Features>;
@@ -112,14 +130,21 @@ export type LinkName = Pick<Link, 'ifindex' | 'ifname'>;
 export class Kernel implements KernelNetwork {
   private readonly route = new NetlinkSocket(NETLINK_ROUTE);
   private readonly generic = new NetlinkSocket(NETLINK_GENERIC);
-  private readonly nft = new Nft();
+  /** What works for vifs; and for this domain's own network. */
+  readonly vifChildren = new Children();
+  readonly ownChildren = new Children();
+  private readonly nft = new Nft(this.vifChildren);
+  private readonly ownNft = new Nft(this.ownChildren);
+  /** One for each that may wait for its nft: neither holds up the other. */
+  private readonly generation = new Generation();
+  private readonly ownGeneration = new Generation();
   private readonly nftables: Readonly<Record<TableName, Nftables>> = {
-    bridge: new Nftables(TABLES.bridge, this.nft),
-    inet: new Nftables(TABLES.inet, this.nft),
-    nat: new Nftables(TABLES.nat, this.nft),
-    bound: new Nftables(TABLES.bound, this.nft),
+    bridge: new Nftables(TABLES.bridge, this.nft, this.generation),
+    inet: new Nftables(TABLES.inet, this.nft, this.generation),
+    nat: new Nftables(TABLES.nat, this.nft, this.generation),
+    bound: new Nftables(TABLES.bound, this.ownNft, this.ownGeneration),
   };
-  readonly openVSwitch: OvsSwitch = new OpenVSwitch();
+  readonly openVSwitch: OvsSwitch = new OpenVSwitch(this.vifChildren);
   private ethtoolFamily: Promise<number> | undefined;
 
   /**
@@ -137,6 +162,9 @@ export class Kernel implements KernelNetwork {
     this.route.close();
     this.generic.close();
     this.nft.close();
+    this.ownNft.close();
+    this.generation.close();
+    this.ownGeneration.close();
   }
 
   async getLink(ifname: string): Promise<Link | undefined> {
@@ -162,8 +190,8 @@ export class Kernel implements KernelNetwork {
     await this.ask(`set ${describePort(port)} of port`, ifname, RTM_NEWLINK, encodeSetPort(ifindex, port), 'ack');
   }
 
-  getGuard(ifname: string, maxAgeMs: number, table: TableName = 'bridge'): Promise<string | undefined> {
-    return this.nftables[table].chainOf(ifname, maxAgeMs);
+  getGuard(ifname: string, look: GuardLook, table: TableName = 'bridge'): Promise<string | undefined> {
+    return this.nftables[table].chainOf(ifname, look);
   }
 
   setGuard(ifname: string, guard: Guard | undefined, table: TableName = 'bridge'): Promise<void> {
@@ -176,8 +204,8 @@ export class Kernel implements KernelNetwork {
 
   async getVlans({ ifindex, ifname }: LinkName): Promise<PortVlans> {
     const answers = await this.ask('get the VLANs of', ifname, RTM_GETLINK, encodeGetVlans(), 'dump');
-    const ports = answers.map(parsePortVlans).filter((port) => port?.ifindex === ifindex);
-    return ports[0]?.vlans ?? NO_VLANS;
+    const answer = answers.find((one) => isOfPort(one, ifindex));
+    return (answer && parsePortVlans(answer)?.vlans) ?? NO_VLANS;
   }
 
   async setVlans(link: LinkName, vlans: PortVlans): Promise<void> {
@@ -189,8 +217,8 @@ export class Kernel implements KernelNetwork {
   }
 
   async listAddresses(ifindex: number): Promise<LinkAddress[]> {
-    const answers = await this.ask('list-addresses', '', RTM_GETADDR, encodeGetAddresses(), 'dump');
-    return answers.flatMap((answer) => parseAddress(answer) ?? []).filter((address) => address.ifindex === ifindex);
+    const answers = await this.dump('list-addresses', RTM_GETADDR, encodeGetAddresses(), isAddressOf(ifindex));
+    return answers.flatMap((answer) => parseAddress(answer) ?? []);
   }
 
   async deleteAddress({ ifname }: LinkName, address: LinkAddress): Promise<void> {
@@ -206,8 +234,8 @@ export class Kernel implements KernelNetwork {
     await ignoring(this.make(op, ifname, RTM_NEWADDR, encodeAddAddress(ifindex, prefix, protocol)), 'EEXIST');
   }
 
-  async listRoutes(family: Family): Promise<SeenRoute[]> {
-    const answers = await this.listOf('routes', RTM_GETROUTE, encodeGetRoutes(family));
+  async listRoutes(family: Family, of?: RoutesOf): Promise<SeenRoute[]> {
+    const answers = await this.listOf('routes', RTM_GETROUTE, encodeGetRoutes(family), of && isRouteOf(of));
     return answers.flatMap((answer) => parseRoute(answer) ?? []);
   }
 
@@ -220,8 +248,8 @@ export class Kernel implements KernelNetwork {
     await ignoring(this.ask(op, ifname, RTM_DELROUTE, encodeRoute(route), 'ack'), 'ESRCH', 'ENODEV');
   }
 
-  async listRules(family: Family): Promise<SourceRule[]> {
-    const answers = await this.listOf('policy rules', RTM_GETRULE, encodeGetRules(family));
+  async listRules(family: Family, of?: readonly Prefix[]): Promise<SourceRule[]> {
+    const answers = await this.listOf('policy rules', RTM_GETRULE, encodeGetRules(family), of && isRuleOf(of));
     return answers.flatMap((answer) => parseRule(answer) ?? []);
   }
 
@@ -233,8 +261,9 @@ export class Kernel implements KernelNetwork {
     await ignoring(this.ask(describeRule('remove', rule), '', RTM_DELRULE, encodeRule(rule), 'ack'), 'ENOENT');
   }
 
-  async listProxies(family: Family): Promise<SeenProxy[]> {
-    const answers = await this.listOf('proxied neighbours', RTM_GETNEIGH, encodeGetProxies(family));
+  async listProxies(family: Family, of?: readonly Prefix[]): Promise<SeenProxy[]> {
+    const keep = of && isProxyOf(of);
+    const answers = await this.listOf('proxied neighbours', RTM_GETNEIGH, encodeGetProxies(family), keep);
     return answers.flatMap((answer) => parseProxy(answer) ?? []);
   }
 
@@ -257,13 +286,17 @@ export class Kernel implements KernelNetwork {
   }
 
   /** Empty where the kernel runs without the family. */
-  protected async listOf(what: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {
+  protected async listOf(what: string, type: number, payload: Uint8Array, keep?: Keep): Promise<Uint8Array[]> {
     try {
-      return await this.ask(`list the ${what}`, '', type, payload, 'dump');
+      return await this.dump(`list the ${what}`, type, payload, keep);
     } catch (error) {
       if (!hasCode(error, 'EAFNOSUPPORT', 'EOPNOTSUPP', 'ENOTSUP', 'EPFNOSUPPORT')) throw error;
       return [];
     }
+  }
+
+  private dump(op: string, type: number, payload: Uint8Array, keep?: Keep): Promise<Uint8Array[]> {
+    return this.route.request({ op, ifname: '', type, payload, expect: 'dump', keep });
   }
 
   protected make(op: string, ifname: string, type: number, payload: Uint8Array): Promise<Uint8Array[]> {

@@ -7,13 +7,10 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
 import { printable } from '../errors.js';
+import { Restarts } from '../restarts.js';
 
 /** Nothing tells when the child listens; on a slow host, that long after its start at the latest. */
 const LISTENING_MS = 300;
-const FIRST_RESTART_MS = 200;
-const LAST_RESTART_MS = 30_000;
-/** A child that lived so long was not broken from the start. */
-const HEALTHY_MS = 5_000;
 
 export interface LinkListener {
   onLink(ifname: string): void;
@@ -25,7 +22,7 @@ export class LinkMonitor {
   private child: ChildProcess | undefined;
   private listening: NodeJS.Timeout | undefined;
   private restart: NodeJS.Timeout | undefined;
-  private restartMs = FIRST_RESTART_MS;
+  private readonly restarts = new Restarts();
   private stopped = false;
   constructor(
     private readonly listener: LinkListener,
@@ -38,13 +35,13 @@ export class LinkMonitor {
       // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
       this.child = spawn('ip', ['-o', 'monitor', 'link'], { stdio: ['ignore', 'pipe', 'pipe'] });
     } catch (error) {
-      return this.ended((error as Error).message, 0);
+      return this.ended((error as Error).message);
     }
     this.follow(this.child);
   }
 
   private follow(child: ChildProcess): void {
-    const startedAt = performance.now();
+    this.restarts.started();
     let lastWords = '';
     onLines(child.stdout, (line) => this.onLine(line));
     onLines(child.stderr, (line) => {
@@ -60,7 +57,7 @@ export class LinkMonitor {
     // Not 'exit': what the child said last may still be in the pipe then.
     child.once('close', (code, signal) => {
       const why = failure?.message ?? signal ?? `exit code ${code}`;
-      this.ended(lastWords === '' ? why : `${why}, ${printable(lastWords)}`, performance.now() - startedAt);
+      this.ended(lastWords === '' ? why : `${why}, ${printable(lastWords)}`);
     });
   }
 
@@ -75,17 +72,15 @@ export class LinkMonitor {
     this.child?.kill('SIGTERM');
   }
 
-  private ended(why: string, livedMs: number): void {
+  private ended(why: string): void {
     if (this.stopped) return;
     clearTimeout(this.listening);
-    if (livedMs >= HEALTHY_MS) this.restartMs = FIRST_RESTART_MS;
-    if (this.restartMs === FIRST_RESTART_MS) {
+    const { afterMs, isFirst } = this.restarts.next();
+    if (isFirst)
       this.log.warn(
         `cannot follow link changes ("ip -o monitor link": ${why}); repairs wait for the periodic look until it runs again. Is iproute2 installed?`,
       );
-    }
-    this.restart = setTimeout(() => this.start(), this.restartMs);
-    this.restartMs = Math.min(2 * this.restartMs, LAST_RESTART_MS);
+    this.restart = setTimeout(() => this.start(), afterMs);
   }
 }
 
@@ -96,9 +91,10 @@ function onLines(pipe: Readable | null | undefined, listener: (line: string) => 
 
 /**
  * The interface's name in a line such as `Deleted 7: vif5.0@if6: <BROADCAST> mtu 1500 ...`. A name may have `@` in it, too:
- * then all that it can be, for nothing in the line tells them apart, and a look too many does no harm.
+ * then all that it can be, for nothing in the line tells them apart, and a look too many does no harm. Two names of at most
+ * 15 characters, for a longer one takes the square of its length.
  */
 export function parseMonitorLine(line: string): string[] {
-  const parts = /^(?:Deleted )?[0-9]+: ([^\s:]+): </.exec(line)?.[1]?.split('@') ?? [];
+  const parts = /^(?:Deleted )?[0-9]+: ([^\s:]{1,31}): </.exec(line)?.[1]?.split('@') ?? [];
   return parts.map((_, i) => parts.slice(0, i + 1).join('@')).filter((name) => name !== '');
 }

@@ -1,6 +1,6 @@
 /** Neighbours as rtnetlink speaks of them (linux/neighbour.h): whether a host on a link answers, by ARP or ND. Pure. */
 import { encodeAttributes, LITTLE_ENDIAN, parseAttributes } from './attributes.js';
-import { addressBytes, addressText } from './prefix.js';
+import { addressBytes, addressText, isAddress } from './prefix.js';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -38,7 +38,7 @@ export function parseNeighbour(
   if (payload.length < NDMSG) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, NDMSG);
   const bytes = parseAttributes(payload.subarray(NDMSG)).get(NDA_DST);
-  if (bytes === undefined) return undefined;
+  if (bytes === undefined || !(isAddress(bytes, 'ipv4') || isAddress(bytes, 'ipv6'))) return undefined;
   const state = view.getUint16(8, LITTLE_ENDIAN);
   return {
     ifindex: view.getInt32(4, LITTLE_ENDIAN),

@@ -9,15 +9,17 @@
 import { getSystemErrorName } from 'node:util';
 import { RawNetlinkSocket } from 'netlink/dist/raw.js';
 import { NetlinkError } from '../errors.js';
-import { LITTLE_ENDIAN } from './attributes.js';
+import { type Keep, LITTLE_ENDIAN, viewOf } from './attributes.js';
 
 /** Protocols, linux/netlink.h. */
 export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 export const NETLINK_KOBJECT_UEVENT = 15;
 export const NETLINK_GENERIC = 16;
 
 const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
+const NLMSG_MIN_TYPE = 16;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
 const NLM_F_DUMP = 0x300;
@@ -35,6 +37,8 @@ export interface NetlinkRequest {
   readonly type: number;
   readonly payload: Uint8Array;
   readonly expect: Expect;
+  /** Which of the answers are of use: the others are passed over where they lie. */
+  readonly keep?: Keep | undefined;
   /** Further ones, such as NLM_F_CREATE. */
   readonly flags?: number;
   /** For messages: what is being done, and to which interface. */
@@ -115,7 +119,7 @@ export class NetlinkSocket {
   }
 
   private receive(bytes: Uint8Array): void {
-    for (const message of eachMessage(bytes)) {
+    for (const message of eachMessage(bytes, this.waiting?.request.keep)) {
       if (this.waiting?.seq === message.seq) this.take(this.waiting, message);
     }
   }
@@ -193,17 +197,19 @@ function encodeMessage({ type, payload, expect, flags: more = 0 }: NetlinkReques
   return bytes;
 }
 
-/** The messages of one datagram; stops at the first whose length is impossible. */
-export function* eachMessage(bytes: Uint8Array): Generator<Message> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+/** The messages of one datagram, all of netlink's own among them; stops at the first whose length is impossible. */
+export function* eachMessage(bytes: Uint8Array, keep?: Keep): Generator<Message> {
+  const view = viewOf(bytes);
   for (let at = 0; at + NLMSGHDR <= bytes.length; ) {
     const length = view.getUint32(at, LITTLE_ENDIAN);
     if (length < NLMSGHDR || at + length > bytes.length) return;
-    yield {
-      type: view.getUint16(at + 4, LITTLE_ENDIAN),
-      seq: view.getUint32(at + 8, LITTLE_ENDIAN),
-      payload: bytes.subarray(at + NLMSGHDR, at + length),
-    };
+    const type = view.getUint16(at + 4, LITTLE_ENDIAN);
+    if (keep === undefined || type < NLMSG_MIN_TYPE || keep(view, at + NLMSGHDR, at + length))
+      yield {
+        type,
+        seq: view.getUint32(at + 8, LITTLE_ENDIAN),
+        payload: new Uint8Array(bytes.buffer, bytes.byteOffset + at + NLMSGHDR, length - NLMSGHDR),
+      };
     at += (length + 3) & ~3;
   }
 }

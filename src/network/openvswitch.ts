@@ -5,8 +5,9 @@
  * - Each change is one transaction of the database, and has ended when ovs-vswitchd has carried it out.
  * - Ports of others are never touched.
  */
-import { spawn } from 'node:child_process';
-import { AttachError, hasCode, printable } from '../errors.js';
+
+import { Child, Children, type Ended, remedyForProgram } from '../child.js';
+import { AttachError, hasCode, printable, type VifdError } from '../errors.js';
 import { Lanes } from '../lanes.js';
 import {
   OVS_MARK,
@@ -46,10 +47,11 @@ export class OpenVSwitch implements OvsSwitch {
   /** The last change of each port: one after the other, as they were asked for. */
   private readonly last = new Map<string, Promise<void>>();
   private readonly lanes = new Lanes(AT_ONCE);
+  constructor(private readonly children = new Children()) {}
 
   read(): Promise<OvsState> {
     if (this.state !== undefined && performance.now() - this.state.readAt < READ_AGAIN_MS) return this.state.promise;
-    const promise = run(['--format=json', ...READ_ARGS]).then(parseOvsState);
+    const promise = this.run(['--format=json', ...READ_ARGS]).then(parseOvsState);
     const state = { promise, readAt: performance.now() };
     this.state = state;
     promise.catch(() => this.forget(state));
@@ -100,7 +102,7 @@ export class OpenVSwitch implements OvsSwitch {
   private change(args: readonly string[]): Promise<void> {
     return this.lanes.run(async () => {
       try {
-        await run(args);
+        await this.run(args);
       } finally {
         this.forget(this.state); // also what was read meanwhile
       }
@@ -110,47 +112,35 @@ export class OpenVSwitch implements OvsSwitch {
   private forget(state: typeof this.state): void {
     if (this.state === state) this.state = undefined;
   }
+
+  /** Resolves with what it prints. */
+  private async run(args: readonly string[]): Promise<string> {
+    const child = new Child('ovs-vsctl', [`--timeout=${OVS_MAX_S}`, ...args]);
+    const ended = await this.children.work(child, '', 1000 * (OVS_MAX_S + 1)).catch(cannotAsk);
+    const fault = explain(ended);
+    if (fault !== undefined) throw fault;
+    return ended.out;
+  }
 }
 
-/** Resolves with what it prints. Not by execa, which costs 5 MiB in the agent's whole life. */
-function run(args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('ovs-vsctl', [`--timeout=${OVS_MAX_S}`, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    const timer = setTimeout(() => child.kill('SIGKILL'), 1000 * (OVS_MAX_S + 1));
-    const said = { out: '', err: '' };
-    child.stdout?.setEncoding('utf8').on('data', (text) => {
-      said.out += text;
-    });
-    child.stderr?.setEncoding('utf8').on('data', (text) => {
-      said.err += text;
-    });
-    child.on('error', ({ code }: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      reject(
-        new AttachError(
-          'ENOOVS',
-          `Open vSwitch cannot be asked: ovs-vsctl cannot be run (${code})`,
-          'install openvswitch-switch, or give the vif another script or mode',
-        ),
-      );
-    });
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      const fault = explain(code, signal, said.err);
-      if (fault === undefined) resolve(said.out);
-      else reject(fault);
-    });
-  });
+function cannotAsk(cause: VifdError): never {
+  if (cause.code === 'ECANCELED') throw cause;
+  const what = `Open vSwitch cannot be asked: ${cause.message}`;
+  const remedy = remedyForProgram(cause, 'install openvswitch-switch, or give the vif another script or mode');
+  if (cause.code !== 'ENOENT') throw new AttachError('EOVS', what, remedy, { cause }); // it may be there
+  throw new AttachError('ENOOVS', what, remedy, { cause });
 }
 
 /** It ends well although ovs-vswitchd could not open the interface. */
-function explain(code: number | null, signal: string | null, err: string): AttachError | undefined {
-  if (signal !== null)
+function explain({ code, signal, isLate, err }: Ended): AttachError | undefined {
+  if (isLate || signal === 'SIGALRM')
+    // its own limit
     return new AttachError(
       'EOVSTIME',
       `Open vSwitch has not done it within ${OVS_MAX_S} s`,
       'see whether ovs-vswitchd runs: systemctl status ovs-vswitchd',
     );
+  if (code === null) return new AttachError('EOVS', 'Open vSwitch has not done it', `ovs-vsctl was ended by ${signal}`);
   const line = (err.split('\n').find((one) => one !== '') ?? '').replace(/^ovs-vsctl: /, '');
   const unusable = /Error detected while setting up '([^']*)'/.test(err);
   if (unusable) return new AttachError('EOVSPORT', 'Open vSwitch cannot use the interface', printable(line, 200));

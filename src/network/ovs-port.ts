@@ -1,4 +1,5 @@
 /** Ports of Open vSwitch, in the words of ovs-vsctl(8) and ovs-vswitchd.conf.db(5). Pure. */
+import { AttachError, printable } from '../errors.js';
 
 /** A port with one interface of the same name. Nothing here may need quotes: see parseOvsBridge and checkOvsName. */
 export interface OvsPort {
@@ -95,10 +96,15 @@ export function describeOvsPort({ bridge, vlans: { tag, trunks } }: OvsPort): st
   return words.filter((word) => word !== '').join(' ');
 }
 
-/** The tables that READ_ARGS asks for, a line of JSON each. Throws for anything else. */
+/** The tables that READ_ARGS asks for, a line of JSON each. Throws AttachError for anything else. */
 export function parseOvsState(text: string): OvsState {
-  const [bridges, ports, interfaces] = text.trim().split('\n').map(parseTable);
-  if (bridges === undefined || ports === undefined || interfaces === undefined) throw new SyntaxError('no such tables');
+  const [bridges, ports, interfaces] = text.trim().split('\n', 3).map(parseTable);
+  if (bridges === undefined || ports === undefined || interfaces === undefined)
+    throw new AttachError(
+      'EOVS',
+      'ovs-vsctl has answered with something else than the tables that it was asked for',
+      `it said ${printable(text)}`,
+    );
   const bridgeOfPort = new Map(
     bridges.flatMap((row) => uuids(row.ports).map((uuid) => [uuid, text1(row.name)] as const)),
   );
@@ -122,17 +128,31 @@ export function parseOvsState(text: string): OvsState {
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** ovs-vsctl --format=json: RFC 7047, 5.1. */
-function parseTable(line: string): Row[] {
-  const { headings, data } = JSON.parse(line) as { headings: string[]; data: unknown[][] };
-  return data.map((row) => Object.fromEntries(headings.map((heading, i) => [heading, row[i]])));
+/** ovs-vsctl --format=json: RFC 7047, 5.1. Undefined for what is none. */
+function parseTable(line: string): Row[] | undefined {
+  const { headings, data } = (parseJson(line) ?? {}) as { headings?: unknown; data?: unknown };
+  if (!Array.isArray(headings) || !Array.isArray(data) || !data.every(Array.isArray)) return undefined;
+  return data.map((row) => Object.fromEntries(headings.map((heading, i) => [text1(heading), row[i]])));
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
 }
 
 /** One value stands for itself, none and several are `["set",[...]]`. */
 function members(value: unknown): unknown[] {
-  return Array.isArray(value) && value[0] === 'set' ? (value[1] as unknown[]) : value === undefined ? [] : [value];
+  if (!Array.isArray(value) || value[0] !== 'set') return value === undefined ? [] : [value];
+  return Array.isArray(value[1]) ? value[1] : [];
 }
 const numbers = (value: unknown): number[] => members(value).filter((one) => typeof one === 'number');
-const uuids = (value: unknown): string[] => members(value).map((one) => String((one as unknown[])[1]));
-const pairs = (value: unknown): [string, string][] => (Array.isArray(value) && value[0] === 'map' ? value[1] : []);
-const text1 = (value: unknown): string => String(members(value)[0] ?? '');
+const uuids = (value: unknown): string[] => members(value).map((one) => (Array.isArray(one) ? wordOf(one[1]) : ''));
+const pairs = (value: unknown): [string, string][] =>
+  Array.isArray(value) && value[0] === 'map' && Array.isArray(value[1])
+    ? value[1].filter(Array.isArray).map(([name, one]) => [wordOf(name), wordOf(one)])
+    : [];
+const text1 = (value: unknown): string => wordOf(members(value)[0]);
+const wordOf = (value: unknown): string => (typeof value === 'string' ? value : '');

@@ -21,19 +21,15 @@ export function parsePrefix(text: string): Prefix | undefined {
 
 /** In the spelling that every program takes, and without what the prefix does not hold: `10.0.0.0/8` of `10.1.2.3/8`. */
 export function formatPrefix({ family, address, length }: Prefix): string {
-  const bits = family === 'ipv4' ? 32 : 128;
-  const rest = BigInt(bits - length);
+  const size = family === 'ipv4' ? 32 : 128;
+  const rest = BigInt(size - length);
   const masked = (addressBits(address) >> rest) << rest;
-  const part = (size: number) => (_: unknown, i: number) =>
-    (masked >> BigInt(bits - size * (i + 1))) & ((1n << BigInt(size)) - 1n);
-  const text =
-    family === 'ipv4'
-      ? Array.from({ length: 4 }, part(8)).join('.')
-      : Array.from({ length: 8 }, part(16))
-          .map((group) => group.toString(16))
-          .join(':');
-  return `${text}/${length}`;
+  if (family === 'ipv4') return `${dotted(Number(masked))}/${length}`;
+  const groups = masked.toString(16).padStart(32, '0').match(/.{4}/g) ?? [];
+  return `${groups.map((group) => group.replace(/^0{1,3}/, '')).join(':')}/${length}`;
 }
+
+const dotted = (bits: number): string => [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.');
 
 /** In network order: 4 or 16. */
 export function addressBytes(address: string): Uint8Array {
@@ -41,6 +37,9 @@ export function addressBytes(address: string): Uint8Array {
   const bits = addressBits(address);
   return Uint8Array.from({ length: size }, (_, i) => Number((bits >> BigInt(8 * (size - 1 - i))) & 0xffn));
 }
+
+/** Whether these can be an address of this family. */
+export const isAddress = (bytes: Uint8Array, family: Family): boolean => bytes.length === (family === 'ipv4' ? 4 : 16);
 
 /** One spelling for each address. */
 export function addressText(bytes: Uint8Array): string {
@@ -58,7 +57,7 @@ export function addressText(bytes: Uint8Array): string {
 
 /** An address as a number. */
 export function addressBits(address: string): bigint {
-  if (!address.includes(':')) return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  if (!address.includes(':')) return BigInt(address.split('.').reduce((sum, byte) => sum * 256 + Number(byte), 0));
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);
   const [a = 0, b = 0, c = 0, d = 0] = dotted?.slice(2).map(Number) ?? [];
   const plain = dotted ? `${dotted[1]}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}` : address;

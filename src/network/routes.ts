@@ -5,12 +5,15 @@
 import {
   type Attribute,
   type AttributeMap,
+  AttributeWalk,
   attributeU32,
   encodeAttributes,
+  type Keep,
   LITTLE_ENDIAN,
   parseAttributes,
+  viewOf,
 } from './attributes.js';
-import { addressBytes, addressText, type Family, formatPrefix, type Prefix } from './prefix.js';
+import { addressBytes, addressText, type Family, formatPrefix, isAddress, type Prefix } from './prefix.js';
 
 export const RTM_NEWADDR = 20;
 export const RTM_NEWROUTE = 24;
@@ -109,6 +112,8 @@ const afOf = (family: Family): number => (family === 'ipv4' ? AF_INET : AF_INET6
 const familyOf = (af: number | undefined): Family | undefined =>
   af === AF_INET ? 'ipv4' : af === AF_INET6 ? 'ipv6' : undefined;
 const bytesOf = (prefix: Prefix): Uint8Array => addressBytes(prefix.address);
+/** The kernel refuses bits behind the prefix. */
+const networkBytes = (prefix: Prefix): Uint8Array => addressBytes(formatPrefix(prefix).split('/')[0] as string);
 
 /** RTM_NEWADDR. Without duplicate address detection: the address can be used at once, and nobody else is to have it. */
 export function encodeAddAddress(ifindex: number, prefix: Prefix, protocol = RTPROT_VIFD): Uint8Array {
@@ -130,9 +135,7 @@ export function encodeAddAddress(ifindex: number, prefix: Prefix, protocol = RTP
 export function encodeRoute(route: Route): Uint8Array {
   const { destination, ifindex, gateway, source, metric = 0, table = RT_TABLE_MAIN, protocol = RTPROT_VIFD } = route;
   const attributes: Attribute[] = [[RTA_TABLE, table]];
-  // The kernel refuses bits behind the prefix.
-  if (destination.length > 0)
-    attributes.push([RTA_DST, addressBytes(formatPrefix(destination).split('/')[0] as string)]);
+  if (destination.length > 0) attributes.push([RTA_DST, networkBytes(destination)]);
   if (ifindex !== 0) attributes.push([RTA_OIF, ifindex]);
   if (gateway !== undefined) attributes.push([RTA_GATEWAY, addressBytes(gateway)]);
   if (source !== undefined) attributes.push([RTA_PREFSRC, addressBytes(source)]);
@@ -158,6 +161,20 @@ export interface SeenRoute extends Route {
   readonly protocol: number;
 }
 
+/** Those that lead to an interface, and default routes; or those that somebody has made. */
+export type RoutesOf = { readonly ifindex: number } | { readonly protocol: number };
+
+/** Whether an answer to encodeGetRoutes is one of them: with each link there are more of others. */
+export const isRouteOf =
+  (of: RoutesOf): Keep =>
+  (view, start, end) => {
+    if (end - start < RTMSG || view.getUint8(start + 7) !== RTN_UNICAST) return false;
+    if ('protocol' in of) return view.getUint8(start + 5) === of.protocol;
+    if (view.getUint8(start + 1) === 0) return true;
+    const walk = new AttributeWalk(view).within(start + RTMSG, end);
+    return walk.find(RTA_OIF, 4) && view.getUint32(walk.start, LITTLE_ENDIAN) === of.ifindex;
+  };
+
 /** The payload of an RTM_NEWROUTE; undefined for what is no route to hosts elsewhere, such as local and multicast ones. */
 export function parseRoute(payload: Uint8Array): SeenRoute | undefined {
   const family = familyOf(payload[0]);
@@ -165,11 +182,13 @@ export function parseRoute(payload: Uint8Array): SeenRoute | undefined {
   const view = new DataView(payload.buffer, payload.byteOffset, RTMSG);
   if (view.getUint32(8, LITTLE_ENDIAN) & RTM_F_CLONED) return undefined;
   const attributes = parseAttributes(payload.subarray(RTMSG));
+  const destination = prefixOf(family, attributes.get(RTA_DST), payload[1] ?? 0);
+  if (destination === undefined) return undefined;
   return {
-    destination: prefixOf(family, attributes.get(RTA_DST), payload[1] ?? 0),
+    destination,
     ifindex: attributeU32(attributes, RTA_OIF) ?? 0,
-    gateway: addressOf(attributes, RTA_GATEWAY),
-    source: addressOf(attributes, RTA_PREFSRC),
+    gateway: addressOf(attributes, RTA_GATEWAY, family),
+    source: addressOf(attributes, RTA_PREFSRC, family),
     metric: attributeU32(attributes, RTA_PRIORITY) ?? 0,
     table: attributeU32(attributes, RTA_TABLE) ?? payload[4] ?? 0,
     protocol: payload[5] ?? 0,
@@ -180,8 +199,8 @@ export function parseRoute(payload: Uint8Array): SeenRoute | undefined {
 export function isSameRoute(wanted: Route, seen: SeenRoute): boolean {
   const { destination, ifindex, gateway, source, metric = 0, table = RT_TABLE_MAIN } = wanted;
   return (
-    formatPrefix(destination) === formatPrefix(seen.destination) &&
     (ifindex === 0 || ifindex === seen.ifindex) &&
+    formatPrefix(destination) === formatPrefix(seen.destination) &&
     sameAddress(gateway, seen.gateway) &&
     (source === undefined || sameAddress(source, seen.source)) &&
     (metric === 0 && destination.family === 'ipv6' ? IPV6_METRIC : metric) === seen.metric &&
@@ -195,7 +214,7 @@ const sameAddress = (a: string | undefined, b: string | undefined): boolean =>
 /** RTM_NEWRULE and RTM_DELRULE. */
 export function encodeRule({ from, table, priority, skipDefault }: SourceRule): Uint8Array {
   const attributes: Attribute[] = [
-    [FRA_SRC, addressBytes(formatPrefix(from).split('/')[0] as string)],
+    [FRA_SRC, networkBytes(from)],
     [FRA_PRIORITY, priority],
     [FRA_TABLE, table],
     [FRA_PROTOCOL, Uint8Array.of(RTPROT_VIFD)],
@@ -212,14 +231,19 @@ export function encodeRule({ from, table, priority, skipDefault }: SourceRule): 
 /** RTM_GETRULE with NLM_F_DUMP. */
 export const encodeGetRules = (family: Family): Uint8Array => withFamily(FIB_RULE_HDR, family);
 
+/** Whether an answer to encodeGetRules may be for one of these. A rule for all addresses names none. */
+export const isRuleOf = (prefixes: readonly Prefix[]): Keep =>
+  prefixes.some(({ length }) => length === 0) ? () => true : isFor(prefixes, FRA_SRC, FIB_RULE_HDR);
+
 /** The payload of an RTM_NEWRULE; undefined for one that is not vifd's. */
 export function parseRule(payload: Uint8Array): SourceRule | undefined {
   const family = familyOf(payload[0]);
   if (payload.length < FIB_RULE_HDR || family === undefined) return undefined;
   const attributes = parseAttributes(payload.subarray(FIB_RULE_HDR));
-  if (attributes.get(FRA_PROTOCOL)?.[0] !== RTPROT_VIFD) return undefined;
+  const from = prefixOf(family, attributes.get(FRA_SRC), payload[2] ?? 0);
+  if (attributes.get(FRA_PROTOCOL)?.[0] !== RTPROT_VIFD || from === undefined) return undefined;
   return {
-    from: prefixOf(family, attributes.get(FRA_SRC), payload[2] ?? 0),
+    from,
     table: attributeU32(attributes, FRA_TABLE) ?? payload[4] ?? 0,
     priority: attributeU32(attributes, FRA_PRIORITY) ?? 0,
     ...(attributeU32(attributes, FRA_SUPPRESS_PREFIXLEN) === 0 && { skipDefault: true }),
@@ -246,12 +270,16 @@ export function encodeGetProxies(family: Family): Uint8Array {
   return header;
 }
 
+/** Whether an answer to encodeGetProxies is for one of these. */
+export const isProxyOf = (prefixes: readonly Prefix[]): Keep => isFor(prefixes, NDA_DST, NDMSG);
+
 /** The payload of an RTM_NEWNEIGH. */
 export function parseProxy(payload: Uint8Array): SeenProxy | undefined {
   if (payload.length < NDMSG || ((payload[10] ?? 0) & NTF_PROXY) === 0) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, NDMSG);
   const attributes = parseAttributes(payload.subarray(NDMSG));
-  const address = addressOf(attributes, NDA_DST);
+  const family = familyOf(payload[0]);
+  const address = family && addressOf(attributes, NDA_DST, family);
   if (address === undefined) return undefined;
   return { address, ifindex: view.getInt32(4, LITTLE_ENDIAN), protocol: attributes.get(NDA_PROTOCOL)?.[0] ?? 0 };
 }
@@ -263,14 +291,39 @@ export function describeRoute({ destination, gateway, metric = 0, table = RT_TAB
   return `${formatPrefix(destination)}${via}${rank}${table === RT_TABLE_MAIN ? '' : ` table ${table}`}`;
 }
 
-function prefixOf(family: Family, bytes: Uint8Array | undefined, length: number): Prefix {
-  const none = family === 'ipv4' ? '0.0.0.0' : '::';
-  return { family, address: bytes === undefined ? none : addressText(bytes), length };
+/** By the attribute that has the address, behind a header of this size. */
+function isFor(prefixes: readonly Prefix[], type: number, header: number): Keep {
+  const views = prefixes.map((prefix) => viewOf(networkBytes(prefix)));
+  return (view, start, end) => {
+    const walk = new AttributeWalk(view).within(start + header, end);
+    return walk.find(type, 4) && views.some((address) => isSame(address, view, walk));
+  };
 }
 
-function addressOf(attributes: AttributeMap, type: number): string | undefined {
+/** From the end on: what differs is there. */
+function isSame(address: DataView, view: DataView, { start, end }: AttributeWalk): boolean {
+  let at = address.byteLength;
+  if (end - start !== at) return false;
+  while (at > 0) {
+    at -= 4;
+    if (address.getUint32(at) !== view.getUint32(start + at)) return false;
+  }
+  return true;
+}
+
+/** Undefined for what no kernel of this family says. */
+function prefixOf(family: Family, bytes: Uint8Array | undefined, length: number): Prefix | undefined {
+  const none = new Uint8Array(family === 'ipv4' ? 4 : 16);
+  const address = bytes ?? none;
+  return isAddress(address, family) && length <= 8 * none.length
+    ? { family, address: addressText(address), length }
+    : undefined;
+}
+
+/** Undefined as well where IPv4 leads by an IPv6 gateway, which has an attribute of its own. */
+function addressOf(attributes: AttributeMap, type: number, family: Family): string | undefined {
   const bytes = attributes.get(type);
-  return bytes === undefined ? undefined : addressText(bytes);
+  return bytes !== undefined && isAddress(bytes, family) ? addressText(bytes) : undefined;
 }
 
 function withFamily(size: number, family: Family): Uint8Array {

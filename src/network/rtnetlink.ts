@@ -8,13 +8,14 @@ import {
   attributeString,
   attributeU32,
   encodeAttributes,
+  type Keep,
   LITTLE_ENDIAN,
   parseAttributes,
 } from './attributes.js';
 import { encodePortSettings, type PortSettings, parsePortSettings } from './bridge-port.js';
 import { type BridgeSettings, encodeBridgeSettings, parseBridgeSettings } from './bridge-settings.js';
 import { encodeIpv4Conf, type Ipv4Conf, type Ipv6Conf, parseIpv4Conf, parseIpv6Conf } from './devconf.js';
-import { addressText, type Prefix } from './prefix.js';
+import { addressText, isAddress, type Prefix } from './prefix.js';
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -210,16 +211,24 @@ function parseAddrGenMode(families: AttributeMap): number | undefined {
 /** RTM_GETADDR with NLM_F_DUMP: all addresses of all links. */
 export const encodeGetAddresses = (): Uint8Array => new Uint8Array(IFADDRMSG);
 
+/** Whether an answer to encodeGetAddresses is about this link: they are about all. */
+export const isAddressOf =
+  (ifindex: number): Keep =>
+  (view, start, end) =>
+    end - start >= IFADDRMSG && view.getUint32(start + 4, LITTLE_ENDIAN) === ifindex;
+
 /** The payload of an RTM_NEWADDR; undefined when it is none. */
 export function parseAddress(payload: Uint8Array): LinkAddress | undefined {
   if (payload.length < IFADDRMSG) return undefined;
   const view = new DataView(payload.buffer, payload.byteOffset, IFADDRMSG);
   const attributes = parseAttributes(payload.subarray(IFADDRMSG));
   const bytes = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS); // IFA_ADDRESS is the peer on point-to-point links
-  if (bytes === undefined) return undefined;
+  const family = payload[0] === AF_INET6 ? 'ipv6' : 'ipv4';
+  const prefixLength = payload[1] ?? 0;
+  if (bytes === undefined || !isAddress(bytes, family) || prefixLength > 8 * bytes.length) return undefined;
   return {
     family: payload[0] ?? 0,
-    prefixLength: payload[1] ?? 0,
+    prefixLength,
     ifindex: view.getUint32(4, LITTLE_ENDIAN),
     bytes: bytes.slice(),
     protocol: attributes.get(IFA_PROTO)?.[0] ?? 0,

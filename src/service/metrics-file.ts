@@ -1,11 +1,9 @@
 /** EDGE: keeps a file for node_exporter's textfile collector, which may read it at any time: it is whole or not there. */
-import { constants } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { Metrics } from './metrics.js';
+import { remedyForFile } from './run-directory.js';
+import { writeWhole } from './whole-file.js';
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 const EVERY_MS = 15_000;
 
 /**
@@ -29,6 +27,7 @@ export class MetricsFile {
   static begin(path: string, metrics: Metrics, log: Logger): MetricsFile {
     const file = new MetricsFile(path, metrics, log);
     metrics.onChange = () => file.changed();
+    metrics.onBegin = () => void file.write(); // until then it says that there is no xenstore, which is watched for
     void file.write();
     return file;
   }
@@ -61,7 +60,7 @@ export class MetricsFile {
     const text = this.metrics.text();
     if (text === this.written) return;
     try {
-      await writeWhole(this.path, text);
+      await writeWhole(this.path, text, 0o644); // the collector has a user of its own; it leaves the name *.new alone
       this.written = text;
       this.complained = false;
     } catch (error) {
@@ -70,27 +69,9 @@ export class MetricsFile {
   }
 
   private complain(code = 'EIO'): void {
-    const remedy = `${dirname(this.path)} must be there and vifd's to write, under systemd by ReadWritePaths= as well`;
-    if (!this.complained) this.log.warn(`the metrics file ${this.path} cannot be written (${code}); ${remedy}`);
+    const remedy = remedyForFile(this.path, code);
+    const unit = /ENOSPC|EDQUOT/.test(code) ? '' : ', under systemd by ReadWritePaths= as well';
+    if (!this.complained) this.log.warn(`the metrics file ${this.path} cannot be written (${code}); ${remedy}${unit}`);
     this.complained = true;
-  }
-}
-
-/** Made by this process or not at all; the collector leaves a name of this kind alone. */
-async function writeWhole(path: string, text: string): Promise<void> {
-  const fresh = `${path}.new`; // one name: that of an agent that was killed is used again
-  await rm(fresh, { force: true });
-  try {
-    const file = await open(fresh, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY, 0o644);
-    try {
-      await file.chmod(0o644); // the collector has a user of its own, whatever our umask
-      await file.writeFile(text);
-    } finally {
-      await file.close();
-    }
-    await rename(fresh, path);
-  } catch (error) {
-    await rm(fresh, { force: true }).catch(() => undefined);
-    throw error;
   }
 }

@@ -8,6 +8,8 @@ const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 export class Metrics implements VifCounts {
   /** Something may have changed. */
   onChange: () => void = () => undefined;
+  /** A session has begun. */
+  onBegin: () => void = () => undefined;
   private up = true;
   /** Undefined while there is no connection to xenstore. */
   private vifs: (() => readonly VifNow[]) | undefined;
@@ -26,6 +28,7 @@ export class Metrics implements VifCounts {
     this.vifs = vifs;
     this.connections++;
     this.scanned();
+    this.onBegin();
   }
 
   scanned(): void {

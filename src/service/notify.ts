@@ -2,8 +2,8 @@
  * EDGE: tells systemd how the service is (sd_notify(3)), through the program systemd-notify, since Node has no unix datagram
  * sockets. It waits until systemd has read the message, so with NotifyAccess=all none is lost.
  */
-import { spawn } from 'node:child_process';
 import type { Logger } from 'pino';
+import { Child, type Ended } from '../child.js';
 
 export interface Notify {
   /** Milliseconds within which systemd wants to hear `watchdog`; undefined: it does not ask. */
@@ -12,23 +12,24 @@ export interface Notify {
   send(...assignments: string[]): Promise<void>;
 }
 
+/** It waits for systemd; and vifd's end must not wait for it. */
+const MAX_MS = 10_000;
+const END_MAX_MS = 500;
+
+const faultOf = ({ code, signal, isLate }: Ended): string | undefined =>
+  code === 0 ? undefined : isLate ? 'it does not end' : (signal ?? `exit code ${code}`);
+
 /** Undefined unless a service manager asks to be told. */
 export function notifyFromEnvironment(log: Logger, env = process.env): Notify | undefined {
   if (env.NOTIFY_SOCKET === undefined) return undefined;
   let complained = false;
-  const send = (...assignments: string[]) =>
-    new Promise<void>((resolve) => {
-      // Not by execa: loaded for the whole life of the agent it costs 5 MiB.
-      const child = spawn('systemd-notify', assignments, { stdio: 'ignore' });
-      const ended = (fault: string | undefined) => {
-        if (fault !== undefined && !complained)
-          log.warn(`systemd cannot be told ${assignments[0]} (systemd-notify: ${fault}); it may end vifd for silence`);
-        complained = fault !== undefined;
-        resolve();
-      };
-      child.once('error', (error) => ended(error.message));
-      child.once('exit', (code, signal) => ended(code === 0 ? undefined : (signal ?? `exit code ${code}`)));
-    });
+  const send = async (...assignments: string[]) => {
+    const limitMs = assignments[0] === 'STOPPING=1' ? END_MAX_MS : MAX_MS;
+    const fault = await new Child('systemd-notify', assignments).work('', limitMs).then(faultOf, ({ code }) => code);
+    if (fault !== undefined && !complained)
+      log.warn(`systemd cannot be told ${assignments[0]} (systemd-notify: ${fault}); it may end vifd for silence`);
+    complained = fault !== undefined;
+  };
   return { watchdogMs: watchdogOf(env), send };
 }
 

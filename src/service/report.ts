@@ -14,14 +14,17 @@ export interface Working {
   prove(): Promise<unknown>;
 }
 
-const LOOK_EVERY_MS = 2_000;
+/** Changes come in bursts, and each message is a process. */
+const TELL_AFTER_MS = 2_000;
 
+/** INVARIANT: where nothing changes it wakes for the watchdog only. */
 export class ServiceReport {
   private working: Working | undefined;
   private said = '';
-  private timer: NodeJS.Timeout | undefined;
+  private begun = false;
+  private feeding: NodeJS.Timeout | undefined;
+  private telling: NodeJS.Timeout | undefined;
   private proving = false;
-  private provedAt = Number.NEGATIVE_INFINITY;
   /** Why there is no sign of life, as the log has it. */
   private silence = '';
   constructor(
@@ -32,9 +35,16 @@ export class ServiceReport {
   /** Resolves when the service manager knows. */
   async begin(working: Working): Promise<void> {
     this.working = working;
-    this.timer ??= setInterval(() => this.look(), this.lookMs);
+    this.begun = true;
+    const { watchdogMs } = this.notify;
+    if (watchdogMs !== undefined) this.feeding ??= setInterval(() => void this.feed(), watchdogMs / 3);
     this.said = describe(working.counts());
     await this.notify.send('READY=1', `STATUS=${this.said}`);
+  }
+
+  /** The counts may have changed. */
+  changed(): void {
+    this.telling ??= setTimeout(() => this.tell(), TELL_AFTER_MS);
   }
 
   /** The connection to xenstore is lost: from now on there is no sign of life. */
@@ -45,25 +55,20 @@ export class ServiceReport {
   }
 
   async end(): Promise<void> {
-    clearInterval(this.timer);
-    if (this.timer !== undefined) await this.notify.send('STOPPING=1');
+    clearInterval(this.feeding);
+    clearTimeout(this.telling);
+    if (this.begun) await this.notify.send('STOPPING=1');
   }
 
-  /** Three times as often as the watchdog must be fed at the least. */
-  private get lookMs(): number {
-    return Math.min(LOOK_EVERY_MS, (this.notify.watchdogMs ?? Number.POSITIVE_INFINITY) / 3);
-  }
-
-  private look(): void {
-    const { working } = this;
-    if (working === undefined) return;
-    const text = describe(working.counts());
-    if (text !== this.said) {
-      this.said = text;
-      void this.notify.send(`STATUS=${text}`);
-    }
-    const { watchdogMs } = this.notify;
-    if (watchdogMs !== undefined && performance.now() - this.provedAt >= watchdogMs / 3) void this.feed(working);
+  /** If they have. */
+  tell(): void {
+    clearTimeout(this.telling);
+    this.telling = undefined;
+    if (this.working === undefined) return;
+    const text = describe(this.working.counts());
+    if (text === this.said) return;
+    this.said = text;
+    void this.notify.send(`STATUS=${text}`);
   }
 
   private saySilence(why: string): void {
@@ -73,12 +78,11 @@ export class ServiceReport {
     this.log.warn(`systemd gets no sign of life, and ends and restarts vifd when that lasts ${seconds} s: ${why}`);
   }
 
-  private async feed(working: Working): Promise<void> {
-    if (this.proving) return; // an answer is overdue: no sign of life until it comes
+  private async feed(): Promise<void> {
+    if (this.working === undefined || this.proving) return; // an answer is overdue: no sign of life until it comes
     this.proving = true;
     try {
-      await working.prove();
-      this.provedAt = performance.now();
+      await this.working.prove();
       this.silence = '';
       await this.notify.send('WATCHDOG=1');
     } catch (error) {

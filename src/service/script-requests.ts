@@ -5,20 +5,22 @@
  * In the directory: `requests`, the FIFO; `reader`, process id and start time of the daemon that reads it; and `reply.<pid>`,
  * made by each script and removed here with the answer.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
-import { lstat, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { VifdError } from '../errors.js';
+import { Child } from '../child.js';
+import { printable, VifdError } from '../errors.js';
+import { identityOf, isRunning } from '../processes.js';
 import type { ScriptAnswer } from '../vif/script-answer.js';
 import { ensureRunDirectory, isOurs } from './run-directory.js';
 import { formatAnswer, parseRequest, type ScriptRequest } from './script-protocol.js';
+import { writeWhole } from './whole-file.js';
 
 /** No request is longer, so a longer line without an end is none. */
 const LINE_MAX = 64;
+const MKFIFO_MAX_MS = 2_000;
 
 export interface RequestsOptions {
   readonly dir: string;
@@ -44,15 +46,17 @@ export class ScriptRequests {
   /** Undefined, with a word in the log, where requests cannot be read: the scripts do the work themselves then. */
   static async open(options: RequestsOptions): Promise<ScriptRequests | undefined> {
     const { dir, log } = options;
+    let requests: ScriptRequests | undefined;
     try {
       await prepareDirectory(dir);
       const fifo = await makeFifo(join(dir, 'requests'));
       // Both ways: the FIFO never comes to an end. As a socket: a read that blocks in the thread pool would outlive us.
       const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-      const requests = new ScriptRequests(options, new Socket({ fd, readable: true, writable: false }));
-      await announce(dir);
+      requests = new ScriptRequests(options, new Socket({ fd, readable: true, writable: false }));
+      await writeWhole(join(dir, 'reader'), `${ownReader()}\n`, 0o600);
       return requests;
     } catch (error) {
+      requests?.socket.destroy();
       log.warn(`vif scripts cannot ask this vifd and do the work themselves: ${(error as Error).message}`);
       return undefined;
     }
@@ -61,7 +65,8 @@ export class ScriptRequests {
   /** No more requests; resolves when those under way are answered. */
   async close(): Promise<void> {
     const file = join(this.options.dir, 'reader');
-    if ((await readText(file)) === (await ownReader())) await rm(file, { force: true });
+    const isOwn = (await readText(file)) === ownReader();
+    if (isOwn) await rm(file, { force: true }).catch(() => undefined); // read-only by now; it names a process that ends
     this.socket.destroy();
     await Promise.all(this.pending);
   }
@@ -103,12 +108,14 @@ function reply(fifo: string, line: string): void {
 /** Rejects when others could put something into it, or when another daemon reads there. */
 async function prepareDirectory(dir: string): Promise<void> {
   await ensureRunDirectory(dir);
-  const [pid = '', began] = ((await readText(join(dir, 'reader'))) ?? '').split(' ');
-  if (began !== undefined && pid !== String(process.pid) && (await startTime(pid)) === began)
+  const reader = await readText(join(dir, 'reader'));
+  if (reader !== undefined && reader !== ownReader() && isRunning(reader)) {
+    const [pid] = reader.split(' ');
     throw new VifdError('EBUSY', `vifd (pid ${pid}) reads their requests in ${dir} already; end one of the two`);
+  }
   for (const name of await readdir(dir)) {
     const script = /^reply\.(\d+)$/.exec(name)?.[1];
-    if (script !== undefined && (await startTime(script)) === undefined) await rm(join(dir, name), { force: true });
+    if (script !== undefined && identityOf(Number(script)) === undefined) await rm(join(dir, name), { force: true });
   }
 }
 
@@ -117,26 +124,16 @@ async function makeFifo(path: string): Promise<string> {
   const present = await lstat(path).catch(() => undefined);
   if (present?.isFIFO() && isOurs(present)) return path;
   await rm(path, { recursive: true, force: true });
-  const child = spawn('mkfifo', ['-m', '600', path], { stdio: 'ignore' });
-  const [code] = await once(child, 'close');
-  if (code !== 0) throw new VifdError('EFIFO', `mkfifo ${path} failed (exit code ${code})`);
+  const { code, signal, err } = await new Child('mkfifo', ['-m', '600', path]).work('', MKFIFO_MAX_MS);
+  if (code !== 0)
+    throw new VifdError(
+      'EFIFO',
+      `mkfifo ${path} failed (${signal ?? (err === '' ? `exit code ${code}` : printable(err.trim(), 200))})`,
+    );
   return path;
 }
 
-/** Whole or not at all: scripts read it at any time. */
-async function announce(dir: string): Promise<void> {
-  const file = join(dir, 'reader');
-  await writeFile(`${file}.new`, `${await ownReader()}\n`, { mode: 0o600 });
-  await rename(`${file}.new`, file);
-}
-
-const ownReader = async (): Promise<string> => `${process.pid} ${await startTime(String(process.pid))}`;
-
-/** In clock ticks since boot, as /proc tells it; undefined when there is no such process. */
-async function startTime(pid: string): Promise<string | undefined> {
-  const stat = /^\d+$/.test(pid) ? await readText(`/proc/${pid}/stat`) : undefined;
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-}
+const ownReader = (): string | undefined => identityOf(process.pid);
 
 const readText = (file: string): Promise<string | undefined> =>
   readFile(file, 'utf8').then(

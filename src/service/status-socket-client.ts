@@ -9,11 +9,11 @@ import { statusSocketPath } from './status-socket.js';
 const ANSWER_MS = 5_000;
 
 /**
- * The agent's answer, line by line. `metrics` comes to an end; `follow` when the agent ends, when this reader was too slow,
+ * The agent's answer, line by line. `metrics` and `config` come to an end; `follow` when the agent ends, when this reader was too slow,
  * or by the signal. Throws with code ENOAGENT where no agent can be asked, ETIMEDOUT when it does not answer.
  */
 export async function* askAgent(
-  request: 'metrics' | 'follow',
+  request: 'metrics' | 'config' | 'follow',
   { dir = runDirectory(), signal }: { dir?: string | undefined; signal?: AbortSignal } = {},
 ): AsyncGenerator<string, void, undefined> {
   const socket = await connectTo(dir);
@@ -28,7 +28,7 @@ export async function* askAgent(
     if (signal?.aborted) return;
     socket.write(`${request}\n`);
     let count = 0;
-    for await (const line of linesOf(socket)) {
+    for await (const line of linesOf(socket, statusSocketPath(dir ?? ''))) {
       if (request === 'follow') clearTimeout(timer); // between two records any time may pass
       count++;
       yield line;
@@ -42,8 +42,11 @@ export async function* askAgent(
   }
 }
 
-/** Until the connection ends, in whatever way. */
-async function* linesOf(socket: Socket): AsyncGenerator<string, void, undefined> {
+/** Characters. No record of the log and no sample is longer. */
+const LINE_MAX = 1 << 20;
+
+/** Until the connection ends, in whatever way. Throws with code EPROTO for a line without an end. */
+async function* linesOf(socket: Socket, path: string): AsyncGenerator<string, void, undefined> {
   let rest = '';
   const chunks = socket.setEncoding('utf8')[Symbol.asyncIterator]();
   for (;;) {
@@ -51,6 +54,8 @@ async function* linesOf(socket: Socket): AsyncGenerator<string, void, undefined>
     if (done) return;
     const lines = (rest + value).split('\n');
     rest = lines.pop() ?? '';
+    if (rest.length > LINE_MAX)
+      throw new VifdError('EPROTO', `${path}: a line of more than ${LINE_MAX} characters; no vifd answers there`);
     yield* lines;
   }
 }

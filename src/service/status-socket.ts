@@ -1,6 +1,6 @@
 /**
  * EDGE: what the running agent tells of itself over the socket `status` in its run directory. A client sends one line:
- * `metrics` is answered with Prometheus' text, `follow` with the records of the log from then on, a line of JSON each.
+ * `metrics` is answered with Prometheus' text, `config` with the values in force as JSON, `follow` with the records of the log from then on, a line of JSON each.
  *
  * INVARIANT: no client costs more than a bounded piece of memory, and one that is silent or slow is dropped.
  */
@@ -15,7 +15,7 @@ import { ensureRunDirectory } from './run-directory.js';
 
 /** With its newline. */
 const REQUEST_MAX = 64;
-/** For the request; for `metrics` for taking the answer as well. */
+/** For the request; but for `follow` for taking the answer as well. */
 const PATIENCE_MS = 2_000;
 const CLIENTS_MAX = 8;
 const FOLLOWER_MAX_BYTES = 1 << 20;
@@ -28,6 +28,8 @@ export interface StatusSocketOptions {
   readonly follow: Follow;
   /** In Prometheus' text format. */
   readonly metrics: () => string;
+  /** The values in force. */
+  readonly config: () => readonly object[];
 }
 
 export const statusSocketPath = (dir: string): string => join(dir, 'status');
@@ -86,6 +88,7 @@ export class StatusSocket {
   /** False for what is no request and cannot become one, as what follows a whole one. */
   private answer(request: string, client: Socket): boolean {
     if (request === 'metrics\n') client.end(this.options.metrics());
+    else if (request === 'config\n') client.end(`${JSON.stringify(this.options.config())}\n`);
     else if (request === 'follow\n') this.addFollower(client);
     else return request.length < REQUEST_MAX && !request.includes('\n');
     return true;

@@ -34,7 +34,8 @@ export class SimulatedHost {
   private readonly clients: XenstoreClient[] = [];
   private readonly guests = new Map<number, Guest>();
   private constructor(
-    private readonly directory: string,
+    /** Of the sockets, mode 0700; gone after close(). */
+    readonly directory: string,
     readonly store: SimulatedStore,
     readonly dom0: XenstoreClient,
     /** A connection as the driver domain, beside the agent's own. */

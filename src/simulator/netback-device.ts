@@ -65,6 +65,8 @@ export class VifDevice {
   private frontendWatch: Watch | undefined;
   private frontendPending = false;
   private hotplugWatch: Watch | undefined;
+  /** xen_register_watchers: of the guest's wishes while it is connected. Nothing comes of them here, but the quota is used up. */
+  private guestWatches: Watch[] = [];
 
   constructor(
     private readonly nodename: string,
@@ -189,6 +191,10 @@ export class VifDevice {
       return this.devFatal('ENOENT', `parsing ${this.nodename}/mac`);
     if ((await this.store.readOptional(`${this.frontend}/tx-ring-ref`)) === undefined)
       return this.devFatal('ENOENT', `reading ${this.frontend}/ring-ref`);
+    for (const path of [`${this.nodename}/rate`, `${this.frontend}/request-multicast-control`]) {
+      const watch = await this.store.watch(path, () => {}).catch(ignoreRefused); // pr_warn, and on it goes
+      if (watch) this.guestWatches.push(watch);
+    }
     await this.unregisterHotplugWatch();
     this.hotplugWatch = await this.watchPath(`${this.nodename}/hotplug-status`, () =>
       this.bus.later(() => this.hotplugStatusChanged()),
@@ -221,6 +227,7 @@ export class VifDevice {
 
   /** backend_disconnect. The interface stays. */
   private async disconnect(): Promise<void> {
+    await this.unregisterGuestWatches();
     if (this.options.rmStatusOnDisconnect) await this.rmHotplugStatus();
   }
 
@@ -248,6 +255,11 @@ export class VifDevice {
     this.frontendWatch = undefined;
     await watch?.close().catch(() => undefined);
     await this.unregisterHotplugWatch().catch(() => undefined);
+    await this.unregisterGuestWatches();
+  }
+
+  private async unregisterGuestWatches(): Promise<void> {
+    for (const watch of this.guestWatches.splice(0)) await watch.close().catch(() => undefined);
   }
 
   /** netback_remove. */
@@ -332,5 +344,5 @@ export async function exists(store: XenstoreClient, path: string): Promise<boole
 
 /** What the kernel does not look at: the node is gone, or may not be written any more, or the quota is used up. */
 function ignoreRefused(error: unknown): void {
-  if (!hasCode(error, 'ENOENT', 'EACCES', 'ENOSPC')) throw error;
+  if (!hasCode(error, 'ENOENT', 'EACCES', 'ENOSPC', 'E2BIG')) throw error;
 }

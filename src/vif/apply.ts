@@ -5,7 +5,7 @@ import { formatPrefix, shortPrefix } from '../network/prefix.js';
 import { RT_TABLE_MAIN } from '../network/routes.js';
 import { plainWord } from '../text.js';
 import { dropProxy } from './leftovers.js';
-import type { Step } from './plan.js';
+import type { GuardStep, Step } from './plan.js';
 
 export interface Applied {
   /** The steps that took effect. */
@@ -76,17 +76,19 @@ async function applyStep(step: Step, kernel: KernelNetwork): Promise<string | un
   }
 }
 
-async function setGuard(
-  { table, ifname, guard, required }: Extract<Step, { do: 'set-guard' }>,
-  kernel: KernelNetwork,
-): Promise<string | undefined> {
+async function setGuard(step: GuardStep, kernel: KernelNetwork): Promise<string | undefined> {
   try {
-    await kernel.setGuard(ifname, guard, table);
+    await kernel.setGuard(step.ifname, step.guard, step.table);
     return undefined;
   } catch (error) {
-    if (required || !hasCode(error, 'ENONFT', 'ENFT')) throw error;
-    return `${ifname} is not held to the addresses in dom0's ip=: ${(error as Error).message}; ${(error as AttachError).hint}`;
+    return unguarded(step, error);
   }
+}
+
+/** What to say of a vif that goes without it. Throws where it must not. */
+export function unguarded({ ifname, required }: GuardStep, error: unknown): string {
+  if (required || !hasCode(error, 'ENONFT', 'ENFT', 'ENFTTIME')) throw error;
+  return `${ifname} is not held to the addresses in dom0's ip=: ${error.message}; ${(error as AttachError).hint}`;
 }
 
 /** One destination leads to one place. Rejects with AttachError where it leads to another already. */

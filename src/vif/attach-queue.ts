@@ -7,6 +7,15 @@ const GATHER_MAX_MS = 50;
 export class AttachQueue extends Lanes {
   private readonly coming = new Set<object>();
   private nobodyComes: (() => void)[] = [];
+  /** Interface names on whose way a vif is. */
+  private readonly names = new Set<string>();
+
+  /** Alone under this name: its guard would take the place of another's that has the name a moment later. False: another is at it. */
+  async alone<T>(ifname: string, work: () => Promise<T>): Promise<T | false> {
+    if (this.names.has(ifname)) return false;
+    this.names.add(ifname);
+    return work().finally(() => this.names.delete(ifname));
+  }
 
   /** A vif of which it is not known yet what it needs; the result is called when it is, and may be called again. */
   expect(): () => void {

@@ -5,9 +5,10 @@ import { type Features, fixedOffloads, needNoAsking } from '../network/ethtool.j
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Prefix } from '../network/prefix.js';
 import type { Link } from '../network/rtnetlink.js';
-import { applySteps } from './apply.js';
+import { type Applied, applySteps, unguarded } from './apply.js';
 import type { AttachQueue } from './attach-queue.js';
-import { type Attachment, guardTable, isRouted } from './attachment.js';
+import { type Attachment, guardTable, isRouted, modeText } from './attachment.js';
+import type { Ifname } from './backend.js';
 import { guardSteps } from './interface-steps.js';
 import { type Found, type FoundBridge, findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { type GuardStep, isOwnLink, type Place, planVif, type Step } from './plan.js';
@@ -27,17 +28,17 @@ export interface Attached {
   readonly gateways: readonly Prefix[];
 }
 
-/** Others may have flushed all rules; one look serves all vifs of a scan. */
-const GUARD_MAX_AGE_MS = 5_000;
-
 /** What the caller knows already, to spare the kernel a question. */
-export interface Known {
-  /** The vif was never connected: whatever offload it has is the driver's choice, and is cleared without asking. */
-  readonly fresh?: boolean;
-  /** Nobody has said yet what became of it, so what is there under its name was another's. */
-  readonly first?: boolean;
+export interface Spared {
+  /**
+   * Of the vif, by its status. `nothing`: what is there under its name was another's. All but `connected`: whatever offload it
+   * has is the driver's choice, and is cleared without asking.
+   */
+  readonly said: 'nothing' | 'something' | 'connected';
   /** The interface is overdue: look for it under names that are not its own. */
-  readonly overdue?: boolean;
+  readonly overdue: boolean;
+  /** The name for which all has been done for the guard already. */
+  readonly guarded?: string | undefined;
 }
 
 export interface AttachIo {
@@ -46,63 +47,97 @@ export interface AttachIo {
 }
 
 /** Undefined while netback has not made the interface. Rejects with AttachError or NetlinkError. */
-export async function attach(want: Attachment, io: AttachIo, known: Known): Promise<Attached | undefined> {
-  const early = known.first ? await guardEarly(want, io) : [];
-  const work = () => attachInTurn(want, io.kernel, known);
+export async function attach(want: Attachment, io: AttachIo, spared: Spared): Promise<Attached | undefined> {
+  const attached = await io.attaching.alone(want.ifname, () => attachAlone(want, io, spared));
+  if (attached === false) throw nameTaken(want);
+  return attached;
+}
+
+async function attachAlone(want: Attachment, io: AttachIo, spared: Spared): Promise<Attached | undefined> {
+  const guarded = await guardFirst(want, io);
+  const work = () => attachInTurn(want, io.kernel, { ...spared, guarded: guarded.ifname });
   const attached = await (want.mode === 'openvswitch' ? work() : io.attaching.run(work)); // it may take its time
-  return attached && { ...attached, steps: [...early, ...attached.steps] };
+  if (attached === undefined) return undefined;
+  const { steps, warnings } = attached;
+  return { ...attached, steps: [...guarded.done, ...steps], warnings: [...guarded.warnings, ...warnings] };
+}
+
+/** What was done for the guard. */
+interface Guarded extends Applied {
+  /** Undefined: it is the plan's matter. */
+  readonly ifname: string | undefined;
 }
 
 /**
- * For a vif of which nobody has said anything yet, before its turn comes: nft takes as long for one as for all that come
- * together. What stands in the way is the plan's to say.
+ * Before its turn comes: nft takes as long for one as for all that come together, and while it hangs others have their turn.
+ * What stands in the way of the guard is the plan's to say.
  */
-async function guardEarly(want: Attachment, { kernel, attaching }: AttachIo): Promise<readonly Step[]> {
-  const steps = guardSteps(want);
-  if (steps.length === 0) return [];
-  const holder = await kernel.getLink(want.ifname);
-  if (holder !== undefined && !isOwnLink(want, holder)) return [];
-  if (holder === undefined && (await areInForce(steps, kernel))) return []; // it is looked for again and again
+async function guardFirst(want: Attachment, { kernel, attaching }: AttachIo): Promise<Guarded> {
+  const ifname = await nameToGuard(want, kernel);
+  if (ifname === undefined) return { ifname, done: [], warnings: [] };
+  const { lacking, warnings } = await notInForce(guardSteps({ ...want, ifname }), kernel);
+  if (lacking.length === 0) return { ifname, done: [], warnings };
+  const holder = await kernel.getLink(ifname);
+  if (holder !== undefined && !isOwnLink(want, holder)) return { ifname: undefined, done: [], warnings };
+  await findPlace(want, kernel); // a place that cannot be had takes nothing of what a running vif has
   await attaching.gather();
-  return applySteps(steps, kernel).then(
-    ({ done }) => done,
-    () => [],
-  );
+  const applied = await applySteps(lacking, kernel);
+  return { ifname, done: applied.done, warnings: [...warnings, ...applied.warnings] };
 }
 
-async function areInForce(steps: readonly GuardStep[], kernel: KernelNetwork): Promise<boolean> {
-  for (const { ifname, guard, table } of steps)
-    if ((await kernel.getGuard(ifname, GUARD_MAX_AGE_MS, table)) !== guard?.chain) return false;
-  return true;
+/** Of which nft does not say it, a vif may have to do without. */
+async function notInForce(
+  steps: readonly GuardStep[],
+  kernel: KernelNetwork,
+): Promise<{ lacking: GuardStep[]; warnings: string[] }> {
+  const [lacking, warnings]: [GuardStep[], string[]] = [[], []];
+  for (const step of steps)
+    try {
+      if ((await chainOf(step, kernel)) !== step.guard?.chain) lacking.push(step);
+    } catch (error) {
+      warnings.push(unguarded(step, error));
+    }
+  return { lacking, warnings };
 }
 
-async function attachInTurn(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
+/** What a script calls the interface is not known before it is there. */
+async function nameToGuard(want: Attachment, kernel: KernelNetwork): Promise<Ifname | undefined> {
+  if (want.mode !== 'script') return want.ifname;
+  return (await findLink(want, kernel))?.ifname as Ifname | undefined;
+}
+
+/** A vif that wants none waits for no nft. */
+const chainOf = (
+  { ifname, guard, table }: Pick<GuardStep, 'ifname' | 'guard' | 'table'>,
+  kernel: KernelNetwork,
+): Promise<string | undefined> => kernel.getGuard(ifname, guard === undefined ? 'stale' : 'now', table);
+
+async function attachInTurn(want: Attachment, kernel: KernelNetwork, spared: Spared): Promise<Attached | undefined> {
   try {
-    return await attachOnce(want, kernel, known);
+    return await attachOnce(want, kernel, spared);
   } catch (error) {
     // A bridge that has been made anew since it was found: for the master's old index the kernel says EINVAL.
     if (!hasCode(error, 'EINVAL')) throw error;
-    return attachOnce(want, kernel, known);
+    return attachOnce(want, kernel, spared);
   }
 }
 
-async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known): Promise<Attached | undefined> {
+async function attachOnce(want: Attachment, kernel: KernelNetwork, spared: Spared): Promise<Attached | undefined> {
   const [link, found] = await Promise.all([
-    findLink(want, kernel, known.overdue || undefined),
+    findLink(want, kernel, spared.overdue || undefined),
     findPlace(want, kernel),
   ]);
   if (link === undefined) return undefined;
   await checkName(want, link, kernel);
   await leaveOpenVSwitch(want, link, kernel);
+  const ifname = guardedName(want, link);
   const [guard, addresses, features, place] = await Promise.all([
-    kernel.getGuard(
-      guardedName(want, link),
-      known.first || want.guard === undefined ? Number.POSITIVE_INFINITY : GUARD_MAX_AGE_MS,
-      guardTable(want),
-    ),
+    spared.guarded === ifname
+      ? want.guard?.chain
+      : chainOf({ ifname, guard: want.guard, table: guardTable(want) }, kernel),
     kernel.listAddresses(link.ifindex),
-    asksFeatures(want, known) ? kernel.getFeatures(link) : undefined,
-    observePlace(want, found, link, kernel, known.first),
+    asksFeatures(want, spared) ? kernel.getFeatures(link) : undefined,
+    observePlace(want, found, link, kernel, spared.said === 'nothing'),
   ]);
   const { done, warnings } = await applySteps(planVif(want, { link, guard, addresses, features, place }), kernel);
   const mtu = done.find((step) => step.do === 'set-mtu')?.mtu ?? link.mtu;
@@ -119,9 +154,11 @@ async function attachOnce(want: Attachment, kernel: KernelNetwork, known: Known)
 async function checkName(want: Attachment, link: Link, kernel: KernelNetwork): Promise<void> {
   if (want.mode === 'script' || link.ifname === want.ifname) return;
   const holder = await kernel.getLink(want.ifname);
-  if (holder !== undefined && holder.ifindex !== link.ifindex)
-    throw new NetlinkError('EEXIST', `set ifname=${want.ifname} of`, link.ifname, 17);
+  if (holder !== undefined && holder.ifindex !== link.ifindex) throw nameTaken(want);
 }
+
+const nameTaken = ({ ifname, kernelName }: Attachment): NetlinkError =>
+  new NetlinkError('EEXIST', `set ifname=${ifname} of`, kernelName, 17);
 
 /** Its switch would not give it away. */
 async function leaveOpenVSwitch(want: Attachment, link: Link, { openVSwitch }: KernelNetwork): Promise<void> {
@@ -133,11 +170,11 @@ function nameOf(found: Found, want: Attachment): Pick<Attached, 'to' | 'bridge'>
   if (found.mode === 'bridge') return { to: found.link.ifname, bridge: found.link.ifname };
   if (want.mode === 'openvswitch') return { to: want.port.bridge, bridge: want.port.bridge };
   if (isRouted(want)) return { to: `routes for ${routedText(want)}`, bridge: undefined };
-  return { to: want.mode === 'script' ? want.script.name : want.mode, bridge: undefined };
+  return { to: modeText(want), bridge: undefined };
 }
 
-const asksFeatures = ({ offloads }: Attachment, { fresh }: Known): boolean =>
-  !(fresh && needNoAsking(offloads)) && Object.keys(offloads).length > 0;
+const asksFeatures = ({ offloads }: Attachment, { said }: Spared): boolean =>
+  !(said !== 'connected' && needNoAsking(offloads)) && Object.keys(offloads).length > 0;
 
 /** The driver has a word in it, too. */
 function fixedIn(features: Features | undefined, { offloads }: Attachment): string[] {

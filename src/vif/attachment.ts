@@ -6,6 +6,7 @@ import type { Guard, TableName } from '../network/guard-table.js';
 import type { OvsPort } from '../network/ovs-port.js';
 import type { Prefix } from '../network/prefix.js';
 import type { Ifname, MacAddress } from './backend.js';
+import type { VifGuard } from './guard.js';
 import type { Policy } from './rules.js';
 
 /** What the interface itself shall be like, whatever it is connected to. */
@@ -20,7 +21,7 @@ export interface InterfaceWanted {
   readonly txqlen: number;
   readonly offloads: Offloads;
   /** Undefined: the guest may send what it likes. */
-  readonly guard: Guard | undefined;
+  readonly guard: VifGuard | undefined;
   /** Without it the vif is not connected. */
   readonly guardRequired: boolean;
   readonly address: string;
@@ -102,3 +103,10 @@ export const isRouted = <T extends { readonly mode: Attachment['mode'] }>(
 
 /** Where the guard of a vif in this mode stands. */
 export const guardTable = (want: Attachment): TableName => (isRouted(want) ? 'inet' : 'bridge');
+
+/** For people: `bridge`, or `script vif-mine`. */
+export const modeText = (want: Attachment): string => (want.mode === 'script' ? want.script.name : want.mode);
+
+/** Or none for both. */
+export const sameScript = (a: Attachment, b: Attachment): boolean =>
+  (a.mode !== 'script' && b.mode !== 'script') || modeText(a) === modeText(b);

@@ -122,7 +122,11 @@ export function parseBackend(key: BackendKey, nodes: RawNodes): VifBackend {
     handle: own('handle', parseDevid, 'a decimal device number without leading zeros'),
     mac: maybe('mac', parseMac, 'a MAC address such as 00:16:3e:01:02:03'),
     bridge: maybe('bridge', (text) => parseIfname(text) ?? (parseOvsBridge(text) && text), IFNAME_RULE),
-    vifname: maybe('vifname', parseIfname, IFNAME_RULE),
+    vifname: maybe(
+      'vifname',
+      (text) => parseVifname(text, key),
+      `${IFNAME_RULE}, and none that netback gives another vif`,
+    ),
     gatewaydev: unused('gatewaydev', parseIfname, IFNAME_RULE),
     mtu: maybe('mtu', parseMtu, 'a number of bytes from 68 to 65517'),
     ip: unused('ip', parseAddresses, 'IPv4 or IPv6 addresses or prefixes, separated by spaces') ?? [],
@@ -176,6 +180,11 @@ export function parseIfname(text: string): Ifname | undefined {
   return /^[!-~]{1,15}$/.test(text) && !/[/:%]/.test(text) && text !== '.' && text !== '..'
     ? (text as Ifname)
     : undefined;
+}
+
+/** Under the name of a vif to come netback could not make that one. */
+function parseVifname(text: string, { domid, devid }: BackendKey): Ifname | undefined {
+  return /^vif\d+\.\d+$/.test(text) && text !== `vif${domid}.${devid}` ? undefined : parseIfname(text);
 }
 
 export function parseMac(text: string): MacAddress | undefined {

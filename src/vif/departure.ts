@@ -69,6 +69,7 @@ export class Departure {
   private dueAt({ reason, since }: { reason: LeavingReason; since: number }): number {
     if (reason === 'abandoned') return since + ABANDONED_GRACE_MS;
     const { changedAt = since, leaving } = this.guest();
-    return Math.min(changedAt + GRACE_MS + (leaving - 1) * GRACE_PER_VIF_MS, since + GRACE_MAX_MS);
+    const quietSince = Math.max(changedAt, since); // the event of what was read may be late, or lost
+    return Math.min(quietSince + GRACE_MS + (leaving - 1) * GRACE_PER_VIF_MS, since + GRACE_MAX_MS);
   }
 }

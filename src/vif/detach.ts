@@ -40,11 +40,13 @@ async function dropNamed(want: Attachment, kernel: KernelNetwork): Promise<void>
 async function dropRouting(want: RoutedAttachment, kernel: KernelNetwork): Promise<void> {
   const link = await findLink(want, kernel, true);
   for (const family of familiesOf(want)) {
-    const others = (await kernel.listRoutes(family)).filter(
-      ({ protocol, ifindex }) => protocol === RTPROT_VIFD && ifindex !== link?.ifindex,
-    );
+    const own = await kernel.listRoutes(family, { protocol: RTPROT_VIFD });
+    const others = own.filter(({ ifindex }) => ifindex !== link?.ifindex);
     const isFree = (one: Prefix) => !others.some(({ destination }) => formatPrefix(destination) === formatPrefix(one));
-    const [rules, proxies] = await Promise.all([kernel.listRules(family), kernel.listProxies(family)]);
+    const [rules, proxies] = await Promise.all([
+      kernel.listRules(family, want.addresses),
+      kernel.listProxies(family, want.addresses),
+    ]);
     for (const rule of rules.filter((one) => isOwnRule(want, one) && isFree(one.from))) await kernel.deleteRule(rule);
     for (const proxy of proxies.filter((one) => isOwnProxy(want, one) && isFree(hostPrefix(one.address))))
       await dropProxy(proxy, kernel);

@@ -10,6 +10,7 @@ import { plainWord } from '../text.js';
 import { keyText } from '../xenstore/paths.js';
 import { kernelName, XenbusState } from './backend.js';
 import { explainKernelError } from './failure.js';
+import { judgeGuard } from './guard-explanation.js';
 import { type Judgement, note, ok, wait, wrong } from './judgement.js';
 import { describeStep, planVif, type Step } from './plan.js';
 import { judgeRoutedForwarding, judgeRoutes, judgeWayOut } from './routed-explanation.js';
@@ -37,6 +38,7 @@ export const STATIONS: readonly Station[] = [
   { name: 'interface', judge: judgeInterface },
   { name: 'bridge', judge: (seen) => judgeRoutes(seen) ?? judgeBridge(seen) },
   { name: 'attachment', judge: judgeAttachment },
+  { name: 'guard', judge: judgeGuard },
   { name: 'mtu', judge: judgeMtu },
   { name: 'hotplug', judge: judgeHotplug },
   { name: 'guest', judge: judgeGuest },

@@ -47,7 +47,7 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
   },
   ESCRIPTFILE: {
     means: 'the file of a [script.NAME] cannot be used; the sentence says why',
-    remedy: 'it must be there, be executable, belong to root, and nobody else may write it',
+    remedy: 'it must be there, be executable, belong to root, and nobody else may write it or a directory above it',
   },
   ESCRIPTRUN: {
     means: 'a user script cannot be run',
@@ -100,6 +100,10 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
   ENFT: {
     means: 'nft refused the rules of the guard; the log has its words',
     remedy: 'load nf_tables with its bridge family (modprobe nft_meta_bridge), or write guard = "off"',
+  },
+  ENFTTIME: {
+    means: 'nft has not done it in time',
+    remedy: 'see what it waits for: time nft list ruleset',
   },
   ENONETBACK: {
     means: 'xen-netback has not taken the vif: state stays 1',

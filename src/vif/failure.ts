@@ -11,19 +11,23 @@ export interface Failure {
 }
 
 export const QUOTA_HINT =
-  'the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. ' +
+  'the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 40 fit. ' +
   'Raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf';
 
 export const WATCH_QUOTA_HINT =
-  'the xenstore watches of this driver domain are used up: netback takes 3 of 128 for each connected vif, so 40 fit. ' +
+  'the xenstore watches of this driver domain are used up: netback takes 3 of 128 for each connected vif, and one more while it connects, so 39 fit. ' +
   'Raise it in dom0: xenstore-control quota set watches 1000 (from Xen 4.17 on, at once); for good: xenstored -W 1000, or quota-maxwatch in oxenstored.conf';
 
 /** What the kernel left in the vif's error node, `<errno> <text>` (xenbus_va_dev_error), with the remedy where there is one. */
 export function explainKernelError(text: string): string {
-  const remedies: Record<string, string> = { 7: WATCH_QUOTA_HINT, 28: QUOTA_HINT }; // E2BIG, ENOSPC
-  const remedy = remedies[text.split(' ')[0] ?? ''];
+  const remedy = isOutOfWatches(text) ? WATCH_QUOTA_HINT : errnoOf(text) === '28' ? QUOTA_HINT : undefined; // ENOSPC
   return `the kernel says: ${printable(text)}${remedy === undefined ? '' : `; ${remedy}`}`;
 }
+
+/** E2BIG, which xenstored answers to a watch too many. */
+export const isOutOfWatches = (text: string): boolean => errnoOf(text) === '7';
+
+const errnoOf = (text: string): string | undefined => text.split(' ')[0];
 
 export function explainFailure(error: unknown): Failure {
   if (hasCode(error, 'ENOSPC') && !(error instanceof XenstoreError && error.op === 'TRANSACTION_START'))

@@ -4,10 +4,9 @@
  * They stand in a chain of the prerouting hook, of the bridge family or, for a routed vif, of inet: so they hold for what is
  * forwarded and for what this domain itself receives, and for a vif in any bridge. The last word is "accept": only the guest's own falsehoods are dropped.
  */
-import { createHash } from 'node:crypto';
 import { NodeError } from '../errors.js';
-import type { Guard } from '../network/guard-table.js';
-import { addressBits, formatPrefix, type Prefix, routedPrefix } from '../network/prefix.js';
+import { chainName, type Guard } from '../network/guard-table.js';
+import { addressBits, type Family, formatPrefix, type Prefix, routedPrefix } from '../network/prefix.js';
 import type { MacAddress } from './backend.js';
 import { parseAddressPattern } from './pattern.js';
 
@@ -26,10 +25,15 @@ export interface GuardPolicy {
   readonly routed?: boolean;
 }
 
+/** With what its rules were made of, for people. */
+export interface VifGuard extends Guard {
+  readonly policy: GuardPolicy;
+}
+
 /** The chain's name is made of its rules, so the name alone says whether they are in force. */
-export function guardOf(policy: GuardPolicy): Guard {
+export function guardOf(policy: GuardPolicy): VifGuard {
   const rules = guardRules(policy);
-  return { chain: `guard_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
+  return { chain: chainName('guard', rules), rules, policy };
 }
 
 /**
@@ -37,18 +41,32 @@ export function guardOf(policy: GuardPolicy): Guard {
  * none. A second tag would hide everything. Clients of DHCP look at the port an answer goes to, not at where it comes from.
  */
 function guardRules(policy: GuardPolicy): string[] {
-  const { macs, ip, allowTags, routed = false } = policy;
-  const senders = set(macs);
-  if (routed)
-    return [`ether saddr != ${senders} drop`, ...serverRules(policy), ...(ip === undefined ? [] : sourceRules(ip))];
+  const { macs, ip, routed = false } = policy;
+  const senders = `${noneOf('ether saddr', macs)} drop`;
+  if (routed) return [senders, ...serverRules(policy), ...(ip === undefined ? [] : sourceRules(ip))];
   return [
-    `ether saddr != ${senders} drop`,
-    'meta protocol { 0x8100, 0x88a8 } drop',
-    `${ARP} arp saddr ether != ${senders} drop`,
+    senders,
+    'meta protocol 0x8100 drop',
+    'meta protocol 0x88a8 drop',
+    `${ARP} ${noneOf('arp saddr ether', macs)} drop`,
     ...serverRules(policy),
     ...(ip === undefined ? [] : addressRules(ip)),
-    ...(ip === undefined || allowTags ? [] : ['ether type { vlan, 0x88a8 } drop']),
+    ...(refusesTags(policy) ? ['ether type vlan drop', 'ether type 0x88a8 drop'] : []),
   ];
+}
+
+/** Also those with one tag only. */
+export const refusesTags = ({ ip, allowTags, routed = false }: GuardPolicy): boolean =>
+  ip !== undefined && !allowTags && !routed;
+
+/** The addresses that a guarded guest may have, but for those of whole families. */
+export const ownPrefixes = ({ ip = [] }: GuardPolicy): Prefix[] =>
+  ip.flatMap((word) => routedPrefix(word) ?? []).filter(({ length }) => length > 0);
+
+/** The families in which it may have any address. */
+export function freeFamilies({ ip = [], routed = false }: GuardPolicy): Family[] {
+  const isFree = (own: readonly Prefix[]) => (routed && ip.length > 0 ? isAny(own) : holdNothing(own));
+  return (['ipv4', 'ipv6'] as const).filter((family) => isFree(ofFamily(ip, family)));
 }
 
 /** What only servers and routers say. */
@@ -56,7 +74,7 @@ function serverRules({ allowDhcp, allowRouter }: GuardPolicy): string[] {
   return [
     ...(allowDhcp ? [] : [`${UDP4} udp sport 67 drop`, `${UDP4} udp dport 68 drop`]),
     ...(allowDhcp ? [] : [`${UDP6} udp sport 547 drop`, `${UDP6} udp dport 546 drop`]),
-    ...(allowRouter ? [] : [`${ICMP6} icmpv6 type { nd-router-advert, nd-redirect } drop`]),
+    ...(allowRouter ? [] : ['nd-router-advert', 'nd-redirect'].map((type) => `${ICMP6} icmpv6 type ${type} drop`)),
   ];
 }
 
@@ -74,19 +92,17 @@ function addressRules(ip: readonly string[]): string[] {
   return [...ipv4Rules(ofFamily(ip, 'ipv4')), ...ipv6Rules(ofFamily(ip, 'ipv6'))];
 }
 
-const ofFamily = (ip: readonly string[], family: Prefix['family']): Prefix[] =>
+const ofFamily = (ip: readonly string[], family: Family): Prefix[] =>
   ip.flatMap((word) => routedPrefix(word) ?? []).filter((one) => one.family === family);
 
 /** For a routed vif: both families, for nothing leads back to an address that is not named. */
 function sourceRules(ip: readonly string[]): string[] {
   const [v4, v6] = [ofFamily(ip, 'ipv4'), ofFamily(ip, 'ipv6')];
-  const others = v4.length === 0 ? 'meta protocol ip drop' : `ip saddr != ${set(v4.map(formatPrefix))} drop`;
+  const others = v4.length === 0 ? 'meta protocol ip drop' : `${noneOf('ip saddr', v4.map(formatPrefix))} drop`;
   return [
     'ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept',
-    ...(v4.some(({ length }) => length === 0) ? [] : [others]),
-    ...(v6.some(({ length }) => length === 0)
-      ? []
-      : [`ip6 saddr != ${set([...v6, LINK_LOCAL, UNSPECIFIED].map(formatPrefix))} drop`]),
+    ...(isAny(v4) ? [] : [others]),
+    ...(isAny(v6) ? [] : [`${noneOf('ip6 saddr', [...v6, LINK_LOCAL, UNSPECIFIED].map(formatPrefix))} drop`]),
   ];
 }
 
@@ -94,9 +110,9 @@ function ipv4Rules(prefixes: readonly Prefix[]): string[] {
   if (holdNothing(prefixes)) return [];
   const own = prefixes.map(formatPrefix);
   return [
-    `${ARP} arp saddr ip != ${set([...own, '0.0.0.0/32'])} drop`,
+    `${ARP} ${noneOf('arp saddr ip', [...own, '0.0.0.0/32'])} drop`,
     'ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept',
-    `ip saddr != ${set(own)} drop`,
+    `${noneOf('ip saddr', own)} drop`,
   ];
 }
 
@@ -108,20 +124,29 @@ function ipv6Rules(prefixes: readonly Prefix[]): string[] {
   if (holdNothing(prefixes)) return [];
   const own = [...prefixes, LINK_LOCAL];
   return [
-    `ip6 saddr != ${set([...own, UNSPECIFIED].map(formatPrefix))} drop`,
+    `${noneOf('ip6 saddr', [...own, UNSPECIFIED].map(formatPrefix))} drop`,
     ...own.map((prefix) => `${ICMP6} icmpv6 type nd-neighbor-advert ${target(prefix)} accept`),
     `${ICMP6} icmpv6 type nd-neighbor-advert drop`,
   ];
 }
 
-const holdNothing = (prefixes: readonly Prefix[]): boolean =>
-  prefixes.length === 0 || prefixes.some(({ length }) => length === 0);
+const isAny = (prefixes: readonly Prefix[]): boolean => prefixes.some(({ length }) => length === 0);
+const holdNothing = (prefixes: readonly Prefix[]): boolean => prefixes.length === 0 || isAny(prefixes);
 
-/** Without what another one holds: nftables refuses intervals that overlap. */
-function set(words: readonly string[]): string {
+/** A rule holds some forty comparisons. */
+const FEW = 8;
+
+/** No set for a few: of each table that it changes nft reads all sets of prefixes first, one by one. */
+function noneOf(field: string, words: readonly string[]): string {
+  const all = outermost(words);
+  return all.length > FEW ? `${field} != { ${all.join(', ')} }` : all.map((word) => `${field} != ${word}`).join(' ');
+}
+
+/** Without what another one holds: in a set nftables refuses intervals that overlap. */
+function outermost(words: readonly string[]): string[] {
   const unique = [...new Set(words)];
   const holds = (outer: string, inner: string) => outer !== inner && parseAddressPattern(outer)?.(inner);
-  return `{ ${unique.filter((word) => !unique.some((other) => holds(other, word))).join(', ')} }`;
+  return unique.filter((word) => !unique.some((other) => holds(other, word)));
 }
 
 /** The target of a neighbour advertisement stands behind 8 bytes (RFC 4861, 4.4); older nft has no name for it. */

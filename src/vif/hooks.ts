@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { hasCode, printable } from '../errors.js';
 import type { Programs } from '../network/hotplug-script.js';
+import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attachment } from './attachment.js';
 import { kernelName, type VifBackend } from './backend.js';
 
@@ -37,6 +38,8 @@ export function factsOf(backend: VifBackend, want: Attachment | undefined, bridg
 }
 
 export class Hooks {
+  /** What was connected last in each place. It outlives the connection to xenstore, during which a vif may be replaced. */
+  private readonly present = new Map<string, HookFacts>();
   /** The last event of each vif that has not been told yet. */
   private readonly telling = new Map<string, Promise<void>>();
   constructor(
@@ -45,7 +48,27 @@ export class Hooks {
     private readonly dir: () => string,
   ) {}
 
-  tell(event: 'connected' | 'left', facts: HookFacts): void {
+  /** `fresh`: its status did not say so, but it may have been connected before, as a vif that had an error meanwhile. */
+  connected(facts: HookFacts, fresh: boolean): void {
+    const key = keyText(facts);
+    if (fresh && !this.present.has(key)) this.tell('connected', facts);
+    this.present.set(key, facts);
+  }
+
+  /** One that was connected, before the connection to xenstore was lost as well. */
+  left({ domid, devid }: BackendKey): void {
+    const key = keyText({ domid, devid });
+    const facts = this.present.get(key);
+    if (this.present.delete(key) && facts !== undefined) this.tell('left', facts);
+  }
+
+  /** Those vifs are all there are. Others left while nobody heard of it. */
+  keep(keys: readonly BackendKey[]): void {
+    const there = new Set(keys.map(keyText));
+    for (const facts of this.present.values()) if (!there.has(keyText(facts))) this.left(facts);
+  }
+
+  private tell(event: 'connected' | 'left', facts: HookFacts): void {
     const told = (this.telling.get(facts.vif) ?? Promise.resolve()).then(() => this.runAll(event, facts));
     this.telling.set(facts.vif, told);
     void told.finally(() => {

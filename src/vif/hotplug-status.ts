@@ -6,6 +6,7 @@ import { hasCode } from '../errors.js';
 import type { StoreOperations, XenstoreClient } from '../xenstore/client.js';
 import { type BackendKey, backendDir } from '../xenstore/paths.js';
 import type { VifLive } from './backend.js';
+import { readLiveNodes, readState } from './reader.js';
 
 /** Far below the 2048 bytes of a node, and one line on a terminal. */
 const ERROR_MAX = 240;
@@ -60,6 +61,15 @@ export async function writeError(
   );
 }
 
+/** The same for one of which nothing may be known but its place. A vif that leaves is told nothing any more. */
+export async function tellError(store: XenstoreClient, key: BackendKey, message: string): Promise<boolean> {
+  const nodes = await readLiveNodes(store, key);
+  if (nodes.get('state') === undefined) return false;
+  if (nodes.get('online') === '0') return true;
+  const told = { hotplugStatus: nodes.get('hotplug-status'), hotplugError: nodes.get('hotplug-error') };
+  return writeError(store, key, told, message);
+}
+
 /** One printable ASCII line: the guest and terminals read it. */
 export function errorText(message: string): string {
   const line = message.replace(/[^\x20-\x7e]+/g, ' ');
@@ -79,7 +89,7 @@ async function ifPresent(store: XenstoreClient, key: BackendKey, write: () => Pr
     return true;
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
-    if ((await store.readOptional(`${backendDir(key)}/state`)) === undefined) return false;
+    if ((await readState(store, key)) === undefined) return false;
     throw error;
   }
 }

@@ -39,10 +39,10 @@ export const masqueradeStep = ({ ifname, masquerade: guard }: RoutedAttachment):
   required: true,
 });
 
-/** All that holds its guest from the first moment on. What a script calls the interface is not known before. */
+/** All that holds its guest from the first moment on. */
 export function guardSteps(want: Attachment): GuardStep[] {
   return [
-    ...(want.guard === undefined || want.mode === 'script' ? [] : [guardStep(want, guardTable(want))]),
+    guardStep(want, guardTable(want)),
     ...(isRouted(want) && want.masquerade !== undefined ? [masqueradeStep(want)] : []),
   ];
 }

@@ -23,6 +23,9 @@ export async function dropLeftovers(wanted: () => readonly Wanted[], kernel: Ker
   return faults;
 }
 
+/** What is in use is found in one go, for it is nearly all; what is left is asked for by name. */
+const namesOf = (wants: readonly Wanted[]): Set<string> => new Set(wants.map(({ ifname }) => ifname));
+
 const named = (ifname: string | undefined, wanted: () => readonly Wanted[]): Wanted[] =>
   wanted().filter((want) => want.ifname === ifname);
 
@@ -48,27 +51,28 @@ async function dropChains(table: TableName, wanted: () => readonly Wanted[], ker
   const drop = async (ifname: string) => {
     if (await isNobodys(ifname, has, wanted, kernel)) await kernel.setGuard(ifname, undefined, table);
   };
-  await Promise.all((await kernel.listGuarded(table)).map(drop)); // in one transaction
+  const names = await kernel.listGuarded(table);
+  const used = namesOf(wanted().filter((want) => !want.inForce || has(want)));
+  await Promise.all(names.filter((ifname) => !used.has(ifname)).map(drop)); // in one transaction
 }
 
 const standsIn = (want: Attachment, table: TableName): boolean =>
-  table === 'nat' ? want.mode === 'nat' : guardTable(want) === table;
+  table === 'nat' ? want.mode === 'nat' : want.guard !== undefined && guardTable(want) === table;
 
 /** One question at a time: vifs have the first word. Routes go with their interface; rules and answers for a guest do not, and are known by its route. */
 async function dropRouting(family: Family, wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {
-  const own = await dropRoutes(
-    (await kernel.listRoutes(family)).filter(({ protocol }) => protocol === RTPROT_VIFD),
-    wanted,
-    kernel,
-  );
-  const isInUse = (from: Prefix) =>
-    wanted().some((want) => isRouted(want) && want.addresses.some((one) => isSame(one, from))) ||
-    own.some(({ destination }) => isSame(destination, from));
+  const own = await dropRoutes(await kernel.listRoutes(family, { protocol: RTPROT_VIFD }), wanted, kernel);
+  const used = addressesOf(wanted());
+  for (const { destination } of own) used.add(formatPrefix(destination));
+  const isFree = (from: Prefix) => !used.has(formatPrefix(from)) && !addressesOf(wanted()).has(formatPrefix(from));
   for (const rule of (await kernel.listRules(family)).filter(isRoutedRule))
-    if (!isInUse(rule.from)) await kernel.deleteRule(rule);
+    if (isFree(rule.from)) await kernel.deleteRule(rule);
   for (const proxy of await kernel.listProxies(family))
-    if (proxy.protocol === RTPROT_VIFD && !isInUse(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
+    if (proxy.protocol === RTPROT_VIFD && isFree(hostPrefix(proxy.address))) await dropProxy(proxy, kernel);
 }
+
+const addressesOf = (wants: readonly Wanted[]): Set<string> =>
+  new Set(wants.filter(isRouted).flatMap(({ addresses }) => addresses.map(formatPrefix)));
 
 /** Those of a vif that was routed and is connected otherwise now; resolves with the others. */
 async function dropRoutes(
@@ -76,9 +80,11 @@ async function dropRoutes(
   wanted: () => readonly Wanted[],
   kernel: KernelNetwork,
 ): Promise<SeenRoute[]> {
-  const links = routes.length === 0 ? [] : await kernel.listLinks();
-  const kept: SeenRoute[] = [];
-  for (const route of routes) {
+  const inForce = addressesOf(wanted().filter((want) => want.inForce));
+  const isWanted = ({ destination }: SeenRoute) => inForce.has(formatPrefix(destination));
+  const [kept, doubtful] = [routes.filter(isWanted), routes.filter((route) => !isWanted(route))];
+  const links = doubtful.length === 0 ? [] : await kernel.listLinks();
+  for (const route of doubtful) {
     const link = links.find(({ ifindex }) => ifindex === route.ifindex);
     const isOther = named(link?.ifname, wanted).some((want) => want.inForce && !isRouted(want));
     if (link !== undefined && isOther) await kernel.deleteRoute(link, route);
@@ -86,8 +92,6 @@ async function dropRoutes(
   }
   return kept;
 }
-
-const isSame = (a: Prefix, b: Prefix): boolean => formatPrefix(a) === formatPrefix(b);
 
 /** Of Open vSwitch, whose database keeps them. */
 async function dropPorts(wanted: () => readonly Wanted[], kernel: KernelNetwork): Promise<void> {

@@ -1,6 +1,6 @@
 /** EDGE: looks at one vif, in xenstore and in the kernel; changes nothing. */
 import type { Config } from '../config/schema.js';
-import { AttachError, NetlinkError, NodeError } from '../errors.js';
+import { AttachError, hasCode, NetlinkError, NodeError } from '../errors.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
@@ -75,7 +75,7 @@ async function lookAtKernel(
   return {
     link,
     ...(want === undefined ? NOWHERE : await lookAtPlace(want, link, kernel, links)),
-    guard: want && (await kernel.getGuard(guardedName(want, link), Number.POSITIVE_INFINITY, guardTable(want))),
+    guard: want && (await kernel.getGuard(guardedName(want, link), 'now', guardTable(want)).catch(noAnswer)),
     addresses: link === undefined ? [] : await kernel.listAddresses(link.ifindex),
     features: link === undefined ? undefined : await kernel.getFeatures(link).catch(noAnswer),
     statistics: link === undefined ? undefined : statistics.get(link.ifname),
@@ -114,5 +114,5 @@ function attempt<T>(parse: () => T): [T, undefined] | [undefined, string] {
 
 /** The interface went between two questions, or the kernel has no ethtool family. */
 function noAnswer(error: unknown): undefined {
-  if (!(error instanceof NetlinkError)) throw error;
+  if (!(error instanceof NetlinkError) && !hasCode(error, 'ENFTTIME')) throw error;
 }

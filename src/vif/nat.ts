@@ -1,7 +1,6 @@
 /** The addresses of guests behind those of this domain, and what hides them. Pure. */
-import { createHash } from 'node:crypto';
 import { AttachError } from '../errors.js';
-import type { Guard } from '../network/guard-table.js';
+import { chainName, type Guard } from '../network/guard-table.js';
 import { addressBits, addressOf, formatPrefix, type Prefix, parsePrefix } from '../network/prefix.js';
 import { keyText } from '../xenstore/paths.js';
 import type { VifBackend } from './backend.js';
@@ -44,5 +43,5 @@ export function masqueradeOf(addresses: readonly Prefix[]): Guard {
   const rules = addresses.map(
     (prefix) => `${prefix.family === 'ipv4' ? 'ip' : 'ip6'} saddr ${formatPrefix(prefix)} masquerade`,
   );
-  return { chain: `masquerade_${createHash('sha256').update(rules.join('\n')).digest('hex').slice(0, 16)}`, rules };
+  return { chain: chainName('masquerade', rules), rules };
 }

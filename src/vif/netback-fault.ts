@@ -1,9 +1,9 @@
 /** Why netback does not do its part of a vif: by the vif's state, and by what the kernel wrote of a fault. */
-import { AttachError } from '../errors.js';
+import { AttachError, hasCode } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
-import type { BackendKey } from '../xenstore/paths.js';
+import { type BackendKey, kernelErrorDir } from '../xenstore/paths.js';
 import { XenbusState } from './backend.js';
-import { explainKernelError } from './failure.js';
+import { explainKernelError, isOutOfWatches } from './failure.js';
 import { readKernelError } from './reader.js';
 import { removeKernelError } from './removal.js';
 
@@ -19,6 +19,7 @@ export async function blameNetback(
     throw new AttachError('ENONETBACK', what, 'load its module in this domain: modprobe xen-netback');
   }
   await checkKernelError(store, key, state);
+  if (isClosed(state)) await checkRoom(store, key);
   const what = isClosed(state) ? gaveUp(state) : `xen-netback made no interface ${ifname}`;
   throw new AttachError('ENOLINK', what, 'see the kernel log of this domain: dmesg | grep vif');
 }
@@ -29,11 +30,28 @@ export async function checkKernelError(store: XenstoreClient, key: BackendKey, s
   if (text !== undefined) throw new AttachError('ENETBACK', gaveUp(state), explainKernelError(text));
 }
 
+/** Out of nodes the kernel cannot even leave its reason: rejects with ENOSPC where it could not. */
+async function checkRoom(store: XenstoreClient, key: BackendKey): Promise<void> {
+  const dir = kernelErrorDir(key);
+  try {
+    await store.write(`${dir}/room`, '');
+    await store.transaction(async (tx) => {
+      await tx.rm(`${dir}/room`);
+      if ((await tx.directory(dir)).length === 0) await removeKernelError(tx, key); // else the kernel's own word has come
+    });
+  } catch (error) {
+    if (!hasCode(error, 'EACCES', 'ENOENT')) throw error; // a domain that has no place for reasons, or they are gone
+  }
+}
+
 export const isClosed = (state: number): boolean => state === XenbusState.Closing || state === XenbusState.Closed;
 
 const gaveUp = (state: number): string => `xen-netback gave this vif up (state ${state})`;
 
-/** The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. */
+/**
+ * The driver works: what the kernel wrote of an earlier fault must not be taken for the reason of a later end. But out of watches
+ * netback announces Closing and goes on to Connected at once, and the guest, which has seen the former, soon lets go (connect()).
+ */
 export async function closeKernelError(
   store: XenstoreClient,
   key: BackendKey,
@@ -41,6 +59,7 @@ export async function closeKernelError(
 ): Promise<void> {
   const text = await readKernelError(store, key);
   if (text === undefined) return;
+  if (isOutOfWatches(text)) return warn(`it works, but it may not last: ${explainKernelError(text)}`);
   warn(`it works now; of an earlier fault ${explainKernelError(text)}`);
   await removeKernelError(store, key);
 }

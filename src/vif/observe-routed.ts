@@ -1,15 +1,12 @@
 /** EDGE: reads from the kernel how this domain's routing stands to a vif. */
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Family } from '../network/prefix.js';
-import { prefixOf } from '../network/rtnetlink.js';
+import { type Link, prefixOf } from '../network/rtnetlink.js';
 import { readSysctl } from '../network/sysctl.js';
 import type { RoutedAttachment } from './attachment.js';
 import { familiesOf, findGateways, proxiedAddresses, type RoutedPlace, uplinkName } from './routed.js';
 
 export type FoundRoute = Pick<RoutedPlace, 'mode' | 'gateways' | 'uplink' | 'proxied'>;
-
-/** Others may have flushed all rules; one look serves all vifs of a scan. */
-const NAT_MAX_AGE_MS = 5_000;
 
 /** Rejects with AttachError where the guest would have no gateway. */
 export async function findRoute(want: RoutedAttachment, kernel: KernelNetwork): Promise<FoundRoute> {
@@ -26,18 +23,16 @@ export async function findRoute(want: RoutedAttachment, kernel: KernelNetwork): 
 export async function observeRoute(
   want: RoutedAttachment,
   found: FoundRoute,
+  link: Link,
   kernel: KernelNetwork,
-  /** The rules have been set just now. */
-  first: boolean,
 ): Promise<RoutedPlace> {
-  const maxAgeMs = first ? Number.POSITIVE_INFINITY : NAT_MAX_AGE_MS;
   const families = familiesOf(want);
   const all = async <T>(list: (family: Family) => Promise<T[]>) => (await Promise.all(families.map(list))).flat();
   const [routes, rules, proxies, masquerade, forwards] = await Promise.all([
-    all((family) => kernel.listRoutes(family)),
-    all((family) => kernel.listRules(family)),
-    all((family) => kernel.listProxies(family)),
-    want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, maxAgeMs, 'nat'),
+    link.up ? all((family) => kernel.listRoutes(family, link)) : [], // the kernel has none to one that is down
+    all((family) => kernel.listRules(family, want.addresses)),
+    all((family) => kernel.listProxies(family, want.addresses)),
+    want.masquerade === undefined ? undefined : kernel.getGuard(want.ifname, 'now', 'nat'),
     readForwarding(),
   ]);
   const ipv4 = forwards.ipv4 || found.uplink?.ipv4?.forwarding === true; // the vif's own is set for it

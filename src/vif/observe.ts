@@ -65,7 +65,7 @@ export async function observePlace(
   first = false,
 ): Promise<Place> {
   if (found.mode === 'openvswitch') return { mode: found.mode, port: found.ports.get(want.ifname), fresh: first };
-  if (isRouted(found) && isRouted(want)) return observeRoute(want, found, kernel, first);
+  if (isRouted(found) && isRouted(want)) return observeRoute(want, found, link, kernel);
   if (want.mode !== 'bridge' || found.mode !== 'bridge') return { mode: 'script' };
   const vlans = want.vlans === undefined ? NO_VLANS : await kernel.getVlans(link);
   return { mode: 'bridge', bridge: found.link, vlans };

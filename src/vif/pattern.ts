@@ -1,14 +1,17 @@
 /** What a rule compares with what dom0 wrote of a vif. Pure. */
 import { BlockList } from 'node:net';
+import { matchesGlob } from '../glob.js';
 import { parsePrefix } from '../network/prefix.js';
 
 /** `fw-*`: letter case counts for nothing, and * stands for any number of characters. */
 export function parsePattern(pattern: string): ((text: string) => boolean) | undefined {
   if (!/^[!-~]{1,256}$/.test(pattern)) return undefined;
-  const parts = pattern.split(/\*+/).map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-  const expression = new RegExp(`^${parts.join('.*')}$`, 'is');
-  return (text) => expression.test(text);
+  const parts = [...lower(pattern)].map((wanted) => (wanted === '*' ? wanted : (unit: string) => unit === wanted));
+  return (text) => matchesGlob(parts, lower(text));
 }
+
+/** Of ASCII's letters only. */
+const lower = (text: string): string => text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 
 /** Whether an address or prefix lies in this address or prefix. */
 export function parseAddressPattern(pattern: string): ((text: string) => boolean) | undefined {

@@ -3,11 +3,10 @@ import type { Config, VifSettings } from '../config/schema.js';
 import { AttachError, NodeError } from '../errors.js';
 import type { PortSettings } from '../network/bridge-port.js';
 import type { Offloads } from '../network/ethtool.js';
-import type { Guard } from '../network/guard-table.js';
 import { formatPrefix } from '../network/prefix.js';
 import type { Attachment, InterfaceWanted } from './attachment.js';
 import { type Ifname, kernelName, type MacAddress, parseIfname, type VifBackend } from './backend.js';
-import { checkGuardedName, guardOf } from './guard.js';
+import { checkGuardedName, guardOf, type VifGuard } from './guard.js';
 import { chooseMode } from './mode.js';
 import { checkOvsName, ovsPort } from './openvswitch.js';
 import { routedWanted } from './routed.js';
@@ -93,7 +92,7 @@ function interfaceWanted(backend: VifBackend, policy: Policy, routed?: readonly 
 }
 
 /** Throws NodeError when it is asked for and cannot be. */
-function guardFor(backend: VifBackend, settings: VifSettings, routed?: readonly string[]): Guard | undefined {
+function guardFor(backend: VifBackend, settings: VifSettings, routed?: readonly string[]): VifGuard | undefined {
   const { guard, guardMacs = [], guardIp = routed ?? settings.ip ?? [], vlan } = settings;
   const ip = typeof guardIp === 'string' ? [guardIp] : guardIp;
   const mode = guard === 'auto' ? (ip.length > 0 ? 'ip' : 'off') : guard;

@@ -2,7 +2,8 @@
  * Keeps every vif as dom0 asked for it. Events, scans, retries and link changes all end in the same call: look at this
  * vif. What an event says besides its place is dropped.
  */
-import { printable, VifdError } from '../errors.js';
+import { printable, VifdError, XenstoreError } from '../errors.js';
+import { KeyedLoop } from '../keyed-loop.js';
 import { Lanes } from '../lanes.js';
 import {
   BACKEND_ROOT,
@@ -13,9 +14,9 @@ import {
   parseKeyText,
 } from '../xenstore/paths.js';
 import { isFixedNode, isLiveNode } from './backend.js';
-import { KeyedLoop } from './keyed-loop.js';
 import { dropLeftovers } from './leftovers.js';
-import { listBackends } from './reader.js';
+import { type Ignored, listBackends, NO_RIGHT } from './reader.js';
+import { removeOldKernelErrors } from './removal.js';
 import { type Phase, Vif } from './vif.js';
 import type { VifIo } from './vif-io.js';
 
@@ -28,6 +29,8 @@ interface Waiting {
 
 /** Longer than connected vifs wait for their look, and than it takes. */
 const AFTER_RELOAD_MS = 1_000;
+/** The vifs of a guest leave together. */
+const AFTER_REMOVAL_MS = 100;
 
 const STOPPED = () => new VifdError('ECANCELED', 'nobody looks at vifs any more');
 
@@ -38,6 +41,8 @@ export class Reconciler {
   /** Paths that the log has already. */
   private readonly ignored = new Set<string>();
   private readonly waiting = new Set<Waiting>();
+  /** Not looked up yet. */
+  private readonly changedLinks = new Set<string | undefined>();
   private readonly loop = new KeyedLoop<KeyText>((text) => this.run(text));
   private stopped = false;
   private readonly leftovers = new KeyedLoop<'all'>(() => this.dropLeftovers());
@@ -48,12 +53,15 @@ export class Reconciler {
    * periodic one takes few at a time: on the device requests queue, and a vif that leaves has only dom0's 10 s.
    */
   async scan(atOnce = Number.POSITIVE_INFINITY): Promise<void> {
-    const listed = (await listBackends(this.io.store, (path) => this.sayIgnored(path))).map(keyText);
+    const listed = (await listBackends(this.io.store, (path, why) => this.sayIgnored(path, why))).map(keyText);
+    await removeOldKernelErrors(this.io.store).catch((error) => {
+      if (!(error instanceof XenstoreError)) throw error; // else the next scan tries again
+    });
     for (const vif of this.vifs.values()) vif.dropBackend(); // the event that would have said so may be lost
     const lanes = new Lanes(atOnce);
     const all = new Set([...listed, ...this.vifs.keys()]);
     await Promise.all([...all].map((text) => lanes.run(() => this.loop.kick(text))));
-    this.dropLeftoversSoon();
+    this.dropLeftoversIn(0); // first those who wait for the scan have their turn
   }
 
   /**
@@ -100,14 +108,22 @@ export class Reconciler {
 
   /** An interface of this name appeared, changed or went; without a name: any may have. */
   onLinkEvent(ifname?: string): void {
+    if (this.changedLinks.size === 0) setImmediate(() => this.onLinks([...this.changedLinks]));
+    this.changedLinks.add(ifname);
+  }
+
+  /** Events come in bursts, and each would have every vif asked. */
+  private onLinks(ifnames: readonly (string | undefined)[]): void {
+    this.changedLinks.clear();
+    const isAny = ifnames.includes(undefined);
     for (const [text, vif] of this.vifs)
-      if (ifname === undefined || vif.concerns(ifname)) this.kick(text, vif.linkSettleMs);
+      if (isAny || ifnames.some((ifname) => vif.concerns(ifname as string))) this.kick(text, vif.linkSettleMs);
   }
 
   /** Looks at every vif that is known; soon after, what they had and want no more goes. */
   kickAll(): void {
     for (const text of this.vifs.keys()) this.kick(text);
-    if (this.io.knowsAllVifs) this.leftovers.kickLater('all', AFTER_RELOAD_MS);
+    this.dropLeftoversIn(AFTER_RELOAD_MS);
   }
 
   list(): readonly Vif[] {
@@ -140,6 +156,7 @@ export class Reconciler {
     this.vifs.set(text, vif);
     const next = await vif.look();
     if (next === 'forget') this.forget(text, vif);
+    else if (next === 'replaced') this.succeed(vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
     const current = this.vifs.get(text);
     if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
@@ -147,14 +164,14 @@ export class Reconciler {
   }
 
   /** They hold up nobody: nft and ovs-vsctl may take their time. */
-  private dropLeftoversSoon(): void {
-    if (this.io.knowsAllVifs) void this.leftovers.kick('all');
+  private dropLeftoversIn(ms: number): void {
+    if (this.io.knowsAllVifs) this.leftovers.kickLater('all', ms);
   }
 
   private async dropLeftovers(): Promise<number> {
     const wanted = () => [...this.vifs.values()].flatMap(({ wanted }) => wanted ?? []);
     for (const { message } of await dropLeftovers(wanted, this.io.kernel))
-      this.io.log.warn(`what was made for a vif that is gone stays for now: ${message}`);
+      if (!this.stopped) this.io.log.warn(`what was made for a vif that is gone stays for now: ${message}`);
     return 0;
   }
 
@@ -169,20 +186,25 @@ export class Reconciler {
   /** Nothing that was learnt of a directory holds for the one that takes its place. */
   private replace(vif: Vif): void {
     vif.retire();
-    this.vifs.set(keyText(vif.key), this.newVif(vif.key, vif));
+    this.vifs.set(keyText(vif.key), this.newVif(vif.key));
   }
 
-  private newVif(key: BackendKey, before?: Vif): Vif {
+  private succeed(vif: Vif): void {
+    if (this.find(vif.key) === vif) this.replace(vif);
+    void this.loop.kick(keyText(vif.key)); // once more, when this run is over
+  }
+
+  private newVif(key: BackendKey): Vif {
     const { domid } = key;
     const leaving = (vif: Vif) => vif.phase === 'leaving';
     const guest = () => ({ changedAt: this.changedAt.get(domid), leaving: this.count(domid, leaving) });
-    return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0), before);
+    return new Vif(key, this.io, guest, () => this.kick(keyText(key), 0));
   }
 
   private forget(text: KeyText, vif: Vif): void {
     if (this.vifs.get(text) === vif) this.vifs.delete(text);
     if (this.count(vif.key.domid) === 0) this.changedAt.delete(vif.key.domid);
-    this.dropLeftoversSoon();
+    this.dropLeftoversIn(AFTER_REMOVAL_MS);
   }
 
   /** How many vifs of this guest are such. */
@@ -192,9 +214,13 @@ export class Reconciler {
     return count;
   }
 
-  private sayIgnored(path: string): void {
+  private sayIgnored(path: string, why: Ignored): void {
     if (this.ignored.has(path)) return;
     this.ignored.add(path);
-    this.io.log.warn(`${printable(path)} is no vif and is left alone: ids are decimal numbers without leading zeros`);
+    this.io.log.warn(
+      why === 'hidden'
+        ? `the vifs in ${printable(path)} cannot be seen and are left as they are: ${NO_RIGHT}`
+        : `${printable(path)} is no vif and is left alone: ids are decimal numbers without leading zeros`,
+    );
   }
 }

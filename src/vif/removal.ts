@@ -1,8 +1,9 @@
 /** Removing a vif's backend directory; when it is time for that is departure.ts's matter. */
 import { dirname } from 'node:path/posix';
 import { hasCode } from '../errors.js';
-import type { XenstoreClient } from '../xenstore/client.js';
-import { type BackendKey, backendDir, kernelErrorDir } from '../xenstore/paths.js';
+import type { StoreOperations, XenstoreClient } from '../xenstore/client.js';
+import { type BackendKey, backendDir, KERNEL_ERROR_ROOT, kernelErrorDir } from '../xenstore/paths.js';
+import { listBackends, readState } from './reader.js';
 
 /**
  * Removes the leaf directory if `state` and `online` still are what that was decided on; in one transaction, so that a vif
@@ -24,12 +25,12 @@ export async function removeBackend(
   } catch (error) {
     // RM of a leaf that is gone says EACCES, because its parent is not ours (contract 0.6).
     if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
-    return (await store.readOptional(`${dir}/state`)) === undefined ? 'gone' : Promise.reject(error);
+    return (await readState(store, key)) === undefined ? 'gone' : Promise.reject(error);
   }
 }
 
 /** Removes what the kernel wrote of this vif's faults, or the next vif at the same place would be blamed for them. */
-export async function removeKernelError(store: XenstoreClient, key: BackendKey): Promise<void> {
+export async function removeKernelError(store: StoreOperations, key: BackendKey): Promise<void> {
   const dir = kernelErrorDir(key);
   try {
     await store.rm(dir);
@@ -37,4 +38,10 @@ export async function removeKernelError(store: XenstoreClient, key: BackendKey):
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'EACCES')) throw error;
   }
+}
+
+/** Those of vifs that went while no vifd was there. */
+export async function removeOldKernelErrors(store: XenstoreClient): Promise<void> {
+  for (const key of await listBackends(store, undefined, KERNEL_ERROR_ROOT))
+    if ((await readState(store, key)) === undefined) await removeKernelError(store, key);
 }

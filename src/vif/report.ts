@@ -7,6 +7,7 @@ import { alignColumns, plainWord, wrap } from '../text.js';
 import { type BackendKey, keyText, parseBackendPath, parseDevid, parseDomid } from '../xenstore/paths.js';
 import { isRouted } from './attachment.js';
 import { obstacle, stateName } from './explanation.js';
+import { type Held, heldText, heldTo } from './guard-explanation.js';
 import type { Program, VifSeen } from './seen.js';
 
 /** `failed`: somebody has to do something. `waiting`: for the guest, the kernel or an agent that runs. */
@@ -32,6 +33,8 @@ export interface VifReport {
   readonly bridge: string | null;
   /** What is routed to it, in the modes "routed" and "nat". */
   readonly addresses: readonly string[];
+  /** What the guard holds the guest to; null without one in force. */
+  readonly heldTo: Held | null;
   /** The guest's. */
   readonly mac: string | null;
   /** Bytes, of the host's end. */
@@ -64,6 +67,7 @@ export function reportVif(seen: VifSeen): VifReport {
     mode: want?.mode ?? null,
     bridge: bridge?.link.ifname ?? (isRouted(want) ? null : (backend?.bridge ?? null)),
     addresses: isRouted(want) ? want.addresses.map(shortPrefix) : [],
+    heldTo: heldTo(seen) ?? null,
     mac: backend?.mac ?? null,
     mtu: link?.mtu ?? null,
     backendState: live === undefined ? 'invalid' : stateName(live.state),
@@ -119,6 +123,7 @@ function details(vif: VifReport, width: number): string[] {
     sent === null || received === null ? 'counters unknown' : `guest sent ${count(sent)}, got ${count(received)}`;
   const lines = wrap('  ', `${mac ?? 'no mac'} mtu ${mtu ?? '-'}  ${counts}`, width);
   if (addresses.length > 0) lines.push(...wrap('  routed:  ', addresses.join(' '), width));
+  if (vif.heldTo !== null) lines.push(...wrap('  held to: ', heldText(vif.heldTo), width));
   if (problem !== null) lines.push(...wrap(health === 'failed' ? '  problem: ' : '  waits:   ', problem, width));
   if (remedy !== null && remedy !== '') lines.push(...wrap('  remedy:  ', remedy, width));
   if (hotplugError !== null && !problem?.includes(hotplugError) && !problem?.includes(printable(hotplugError, 240)))

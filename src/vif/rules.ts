@@ -12,7 +12,7 @@ export interface Policy {
   readonly origins: ReadonlyMap<string, string>;
 }
 
-const PROFILES: Record<NonNullable<VifSettings['profile']>, Partial<VifSettings>> = {
+export const PROFILES: Record<NonNullable<VifSettings['profile']>, Partial<VifSettings>> = {
   pf: { txChecksum: 'off' },
   speed: { txChecksum: 'on' },
 };

@@ -6,6 +6,11 @@ import type { ScriptCall } from './attachment.js';
 import type { VifBackend } from './backend.js';
 import { scriptName } from './rules.js';
 
+/** Behind `online` or `offline`. */
+export const SCRIPT_ARGS = ['type_if=vif'];
+/** In a script's environment, as identityOf() has it: whose it is, should that be killed. */
+export const VIFD_PID = 'VIFD_PID';
+
 /** Whether the admin has allowed a file of this name to be run. */
 export const isAllowed = (name: string, { scripts = [] }: Config): boolean => scripts.some((one) => one.name === name);
 
@@ -25,7 +30,7 @@ export function scriptCall(backend: VifBackend, { scripts = [] }: Config): Scrip
     name: `script ${name}`,
     file: allowed.file,
     timeoutMs: 1000 * (allowed.timeout ?? SCRIPT_TIMEOUT_S),
-    args: ['type_if=vif'],
+    args: SCRIPT_ARGS,
     env: {
       script,
       XENBUS_TYPE: 'vif',

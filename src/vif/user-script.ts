@@ -4,11 +4,14 @@
  *
  * INVARIANTS
  * - `online` once for each attach, but again, ever later, while it fails; `offline` once for each end.
- * - An `online` that still runs is killed before `offline` begins; an `offline` ends before the next `online` begins.
+ * - An `online` that still runs is killed before `offline` begins; in one place nothing begins before all else has ended,
+ *   whichever vifs of that place there were meanwhile.
  */
 import { hasCode } from '../errors.js';
 import type { Programs, Run } from '../network/hotplug-script.js';
-import type { Attachment, ScriptCall } from './attachment.js';
+import { identityOf } from '../processes.js';
+import { type Attachment, modeText, type ScriptCall, sameScript } from './attachment.js';
+import { VIFD_PID } from './script-call.js';
 import type { VifLog } from './vif-log.js';
 
 type Command = 'online' | 'offline';
@@ -30,8 +33,6 @@ export class UserScript {
     private readonly log: VifLog,
     /** Has the vif looked at. */
     private readonly wake: () => void,
-    /** That of the vif whose place this one took; its end wakes this one. */
-    private before?: UserScript,
   ) {}
 
   /** Its word on the vif is still to come, or has not been passed on yet. */
@@ -43,11 +44,20 @@ export class UserScript {
     return this.current?.state === 'running';
   }
 
+  /**
+   * What is wanted of a vif that is connected as `now` says: what a script has brought online only that takes offline again, and
+   * it finds no vif that another mode has had meanwhile.
+   */
+  asPlugged(asked: Attachment, now: Attachment | undefined): Attachment {
+    if (now === undefined || sameScript(asked, now)) return asked;
+    const change = `though the configuration says ${modeText(asked)} now`;
+    this.log.warn(`its mode is ${modeText(now)} until it is plugged again, ${change}`);
+    return now;
+  }
+
   /** Whether the vif is online by it; starts it, and wakes the vif at its end. Throws AttachError when it has failed. */
   isOnline(want: Attachment, fresh: boolean): boolean {
     if (want.mode !== 'script' || this.isSettled || !(fresh || this.isActive)) return true;
-    if (this.before?.isRunning) return false;
-    this.before = undefined;
     if (this.failed !== undefined && performance.now() < this.failed.until) throw this.failed.error;
     if (this.current === undefined) this.start('online', want.script);
     return this.current?.state === 'done';
@@ -89,7 +99,8 @@ export class UserScript {
   }
 
   private start(command: Command, { args, ...call }: ScriptCall): void {
-    const program = { ...call, args: [command, ...args] };
+    const env = { ...call.env, [VIFD_PID]: identityOf(process.pid) ?? '' };
+    const program = { ...call, env, args: [command, ...args], place: call.env.XENBUS_PATH };
     const run = this.programs.run(program, (line) => this.log.info(`${call.name} ${command}: ${line}`));
     const current = { command, run, state: 'running' as 'running' | 'done' };
     this.current = current;

@@ -43,8 +43,11 @@ export interface Dhcp {
 
 export type Phase = 'new' | 'waiting' | 'connected' | 'failed' | 'leaving';
 
-/** When to look again: when something happens; or also after a while; or never, for the vif is no more. */
-export type Next = 'rest' | 'forget' | { readonly againMs: number };
+/**
+ * When to look again: when something happens; or also after a while; or never, for the vif is no more, or another has its
+ * place: the directory was made anew, and the event that would have said so was lost.
+ */
+export type Next = 'rest' | 'forget' | 'replaced' | { readonly againMs: number };
 
 /**
  * How long after a change the vif is looked at: once, not once for each of the change's echoes. A vif that leaves has its

@@ -1,5 +1,4 @@
 /** What the log says of one vif, and what is counted of it: each fault and each warning once, until it is over. */
-import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type BackendKey, keyText } from '../xenstore/paths.js';
 import type { Attached } from './attach.js';
@@ -19,7 +18,9 @@ export interface VifCounts {
 /** Over the whole life of the process: after a lost connection to xenstore everything else is made anew. */
 let attaches = 0;
 /** Keeps the ids of two lives of the agent apart in one log. */
-const LIFE = randomBytes(2).toString('hex');
+const LIFE = Math.floor(Math.random() * 0x10000)
+  .toString(16)
+  .padStart(4, '0');
 
 export class VifLog {
   /** In every record from when the directory is first seen until it has left: which attach of this vif it speaks of. */
@@ -29,7 +30,6 @@ export class VifLog {
   ifname: string | undefined;
   /** When netback was first seen to have taken it. */
   private takenAt: number | undefined;
-  private wasAttached = false;
   /** Sentences that the log has already. */
   private readonly said = new Set<string>();
   constructor(
@@ -43,12 +43,14 @@ export class VifLog {
     this.takenAt ??= performance.now();
   }
 
+  /** For the first time. */
+  attached(): void {
+    this.counts?.attached((performance.now() - (this.takenAt ?? this.firstSeen)) / 1000);
+  }
+
   /** The vif was not connected before, or had nothing to say. */
   connected({ to, bridge, mtu, steps }: Attached, wasConnected: boolean): void {
     const did = steps.map(describeStep);
-    if (!this.wasAttached && !wasConnected)
-      this.counts?.attached((performance.now() - (this.takenAt ?? this.firstSeen)) / 1000);
-    this.wasAttached = true;
     const ms = Math.round(10 * (performance.now() - this.firstSeen)) / 10;
     const sentence =
       wasConnected && did.length === 0
@@ -104,9 +106,11 @@ export class VifLog {
     return this.ifname ?? `vif ${keyText(this.key)}`;
   }
 
+  /** A guest has other numbers in the kernel's words each time (grant references), and could fill the log with them. */
   private once(sentence: string, say: () => void): void {
-    if (this.said.has(sentence)) return;
-    this.said.add(sentence);
+    const gist = sentence.replace(/the kernel says: .*/s, (words) => words.replace(/\d+/g, '0'));
+    if (this.said.has(gist)) return;
+    this.said.add(gist);
     say();
   }
 

@@ -24,8 +24,8 @@ import {
 import { Departure, type GuestActivity, type LeavingReason } from './departure.js';
 import { explainFailure } from './failure.js';
 import { GuestMtu, readFrontendNode } from './frontend.js';
-import { factsOf, type HookFacts } from './hooks.js';
-import { writeConnected, writeError } from './hotplug-status.js';
+import { factsOf } from './hooks.js';
+import { tellError, writeConnected } from './hotplug-status.js';
 import type { Wanted } from './leftovers.js';
 import { blameNetback, checkKernelError, closeKernelError, isClosed } from './netback-fault.js';
 import { findLink } from './observe.js';
@@ -40,8 +40,8 @@ import { VifLog } from './vif-log.js';
 
 export type { Next, Phase, VifIo } from './vif-io.js';
 
-/** Answers that pass: the interface went between two steps, several appear at once (contract 10.6), a name's old holder goes. */
-const PASSING = ['ENODEV', 'EBUSY', 'EEXIST'];
+/** Answers that pass: the interface went, or down, between steps; several appear at once (contract 10.6); a name is still held. */
+const PASSING = ['ENODEV', 'ENETDOWN', 'EBUSY', 'EEXIST'];
 /** While a vif leaves: how often to check for what no event tells, such as a frontend that vanished. */
 const LEAVING_POLL_MS = 1_000;
 export class Vif {
@@ -68,21 +68,20 @@ export class Vif {
   private readonly departure: Departure;
   readonly log: VifLog;
   readonly script: UserScript;
-  /** What hooks were told of it, or would have been by the vifd before; undefined: it was never connected. */
-  private facts: HookFacts | undefined;
+  /** By this vifd or the one before, since this directory has been there. */
+  private wasConnected = false;
 
-  /** `wake` has it looked at; `before` is the one whose place it takes. */
+  /** `wake` has it looked at. */
   constructor(
     readonly key: BackendKey,
     private readonly io: VifIo,
     guest: () => GuestActivity,
     wake: () => void,
-    before?: Vif,
   ) {
     this.departure = new Departure(guest);
     this.log = new VifLog(key, io.log, io.counts);
     this.guestMtu = new GuestMtu(key, io);
-    this.script = new UserScript(io.programs, this.log, wake, before?.script);
+    this.script = new UserScript(io.programs, this.log, wake);
   }
 
   /** Milliseconds that a kick may wait. */
@@ -109,7 +108,7 @@ export class Vif {
   /** The directory went, or was made anew, after this one had been read: another Vif takes over, this one writes no more. */
   retire(): void {
     this.retired = true;
-    this.script.isOffline(this.want); // its successor's `online` waits for it
+    this.script.isOffline(this.want); // its successor's `online` comes after it
     this.sayLeft();
   }
 
@@ -156,10 +155,16 @@ export class Vif {
     const nodes = await (known === undefined ? readAllNodes(store, this.key) : readLiveNodes(store, this.key));
     this.hasRead = true;
     const live = parseLive(nodes);
-    if (live.state === undefined) return this.forget();
+    if (live.state === undefined) return this.vanished();
     // Before anything is judged: a vif that dom0 described badly must leave as well as any other.
     const departure = await this.depart(live, live.state, nodes);
     if (departure !== undefined) return departure;
+    if (!live.hotplugStatus && live.state <= XenbusState.InitWait) {
+      // vifd has had its say, whatever came after; this directory knows of none. (It is the old one still only where the guest
+      // of a Linux 5.16, see bringUp, lets go before vifd has said it again.)
+      if (this.wasConnected) return 'replaced';
+      this.io.hooks?.left(this.key); // one that was here before the connection to xenstore was lost
+    }
     // Not the directory that was connected: made anew meanwhile, and the event is still to come or was lost.
     const stale = known !== undefined && this.phase === 'connected' && live.hotplugStatus !== 'connected';
     const backend =
@@ -177,7 +182,8 @@ export class Vif {
   }
 
   private async bringUp(backend: VifBackend, live: VifLive, state: number): Promise<Next> {
-    const want = resolveAttachment(backend, this.io.config);
+    const asked = resolveAttachment(backend, this.io.config);
+    const want = this.wasConnected ? this.script.asPlugged(asked, this.inForce) : asked;
     const { mode, mtu } = want;
     const same = mode === this.want?.mode && mtu === this.want.mtu && bridgeOf(want) === bridgeOf(this.want);
     if (!same || state !== XenbusState.Connected) this.settledMtu = undefined; // else another driver may be coming
@@ -185,8 +191,11 @@ export class Vif {
     this.log.ifname = want.ifname;
     const fresh = live.hotplugStatus !== 'connected' || this.script.isActive; // it may have written it itself
     this.expected();
-    const known = { fresh, first: !live.hotplugStatus, overdue: this.isOverdue() };
-    const attached = await attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io, known);
+    // Linux 5.16 removes the status whenever a guest connects.
+    const unsaid = !live.hotplugStatus && state !== XenbusState.Connected;
+    const said = unsaid ? 'nothing' : fresh ? 'something' : 'connected';
+    const spared = { said, overdue: this.isOverdue() } as const;
+    const attached = await attach({ ...want, mtu: this.settledMtu ?? want.mtu }, this.io, spared);
     if (attached === undefined) return this.wait(live, state);
     this.inForce = want;
     this.settledMtu = attached.mtu;
@@ -203,9 +212,9 @@ export class Vif {
     this.io.dhcp?.serve(this.key, want, attached.gateways);
     this.patience.end();
     this.script.settle();
-    const isNew = fresh && this.facts === undefined;
-    this.facts = factsOf(backend, want, attached.bridge);
-    if (isNew) this.io.hooks?.tell('connected', this.facts);
+    this.io.hooks?.connected(factsOf(backend, want, attached.bridge), fresh);
+    if (fresh && !this.wasConnected) this.log.attached();
+    this.wasConnected = true;
     if (this.phase !== 'connected') this.enterConnected(backend, fresh, attached);
     else if (attached.steps.length > 0) this.log.repaired(attached, this.patience.repaired());
     for (const warning of [...attached.warnings, ...backend.complaints]) this.log.warn(warning);
@@ -288,8 +297,8 @@ export class Vif {
   }
 
   private async fail(error: unknown): Promise<Next> {
-    // The agent connects anew and looks at everything; or another Vif has taken over.
-    if (error instanceof ConnectionError || this.retired) return 'rest';
+    // The agent ends, or connects anew and looks at everything; or another Vif has taken over.
+    if (error instanceof ConnectionError || hasCode(error, 'ECANCELED') || this.retired) return 'rest';
     if (hasCode(error, ...PASSING)) {
       this.patience.waitOut();
       if (!this.isOverdue()) return { againMs: this.patience.nextPoll() };
@@ -304,7 +313,7 @@ export class Vif {
     this.settledMtu = undefined;
     this.enter('failed'); // before the word is written: its echo is none of a failed vif's concerns
     try {
-      if (!(await this.tellError(failure.message))) return this.forget();
+      if (!(await tellError(this.io.store, this.key, failure.message))) return this.forget();
     } catch (secondary) {
       if (secondary instanceof ConnectionError) return 'rest';
       this.log.failed(explainFailure(secondary));
@@ -313,19 +322,16 @@ export class Vif {
     return { againMs: this.patience.nextRetry() };
   }
 
-  /** False when the directory is gone. A vif that leaves is told nothing any more. */
-  private async tellError(message: string): Promise<boolean> {
-    const nodes = await readLiveNodes(this.io.store, this.key);
-    if (nodes.get('state') === undefined) return false;
-    if (nodes.get('online') === '0') return true;
-    const told = { hotplugStatus: nodes.get('hotplug-status'), hotplugError: nodes.get('hotplug-error') };
-    return writeError(this.io.store, this.key, told, message);
-  }
-
   private enter(phase: Phase): void {
     if (this.phase === phase) return;
     this.phase = phase;
     this.patience.restartDelays();
+  }
+
+  /** Somebody else has removed the directory; what the kernel wrote of the vif goes too, or the next one here would be blamed. */
+  private async vanished(): Promise<Next> {
+    if (!this.retired) await removeKernelError(this.io.store, this.key);
+    return this.forget();
   }
 
   private forget(): Next {
@@ -337,6 +343,6 @@ export class Vif {
   private sayLeft(): void {
     this.log.left();
     this.io.dhcp?.leave(this.key);
-    if (this.facts !== undefined) this.io.hooks?.tell('left', this.facts);
+    this.io.hooks?.left(this.key);
   }
 }

@@ -35,6 +35,9 @@ export const frontendDir = ({ domid, devid }: BackendKey): string => `/local/dom
 /** Where the kernel's xenbus_dev_error() writes of the vif, if dom0 has made the directory `error`. */
 export const kernelErrorDir = (key: BackendKey): string => `error/${backendDir(key)}`;
 
+/** Where all of these are. */
+export const KERNEL_ERROR_ROOT = `error/${BACKEND_ROOT}`;
+
 /** A domain or device id in xenstore's canonical form: decimal, no sign, no leading zero. */
 export function parseId(text: string, limit: number): number | undefined {
   if (!/^(0|[1-9][0-9]{0,9})$/.test(text)) return undefined;

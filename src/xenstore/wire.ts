@@ -166,7 +166,7 @@ export class Parser {
   constructor(private readonly peer: string) {}
 
   push(bytes: Uint8Array): Packet[] {
-    const buffer = this.pending.length === 0 ? bytes : concat([this.pending, bytes]);
+    const buffer = concat([this.pending, bytes]); // a copy: of a Buffer slice() would be a view that keeps all of it
     const packets: Packet[] = [];
     let at = 0;
     while (buffer.length - at >= HEADER_SIZE) {

@@ -22,7 +22,7 @@ async function recordChanges(during: () => Promise<void>): Promise<string[]> {
   await sleep(200);
   await watch.close();
   monitor.kill();
-  return changes.filter((change) => !/^\d+: br0/.test(change)); // the kernel's own, for the bridge
+  return changes.filter((change) => !/^\d+: (br0|guest)/.test(change)); // the kernel's own, for the bridge, and the guests'
 }
 
 test.each(['SIGKILL', 'SIGTERM'] as const)(

@@ -30,6 +30,7 @@ test('a demo that is kept: the vifs that are asked for, with a configuration of 
   await eventually(async () => (await status()).every(({ health }: { health: string }) => health === 'connected'));
   expect((await status()).map(({ mtu }: { mtu: number }) => mtu)).toEqual([1500, 1400]);
   expect(JSON.parse(await ask('ip -j link show vif5.1'))[0]).toMatchObject({ txqlen: 77, master: 'br_lan' });
+  expect(await ask(`${vifd} status --prometheus`)).toContain('vifd_up 1\n');
   demo.kill('SIGTERM');
   expect((await demo).exitCode).toBe(0);
 });

@@ -18,6 +18,7 @@ import { NICDOM } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { Namespace } from '../netns/guests.js';
 import { ip } from '../netns/namespace.js';
+import { measured } from '../support/measured.js';
 import { AgentProcess, eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
@@ -224,8 +225,10 @@ describe('what ends and comes again', () => {
   test('dnsmasq, when somebody kills it: another answers soon', async () => {
     const pid = await bound();
     process.kill(pid, 'SIGKILL');
-    await eventually(() => running().length === 1 && running()[0] !== pid);
-    expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1' });
+    await measured('dnsmasq killed: another answers', 10_000, async () => {
+      await eventually(() => running().length === 1 && running()[0] !== pid);
+      expect(await ask('vif5.0')).toMatchObject({ ip: '10.0.5.1' });
+    });
     expect(world.agent.log.filter(({ level }) => level === 'warn').map(({ msg }) => msg)).toEqual([
       'dnsmasq has ended (SIGKILL); it is started again',
     ]);

@@ -2,8 +2,9 @@
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+import { execa, execaSync } from 'execa';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
+import { NICDOM } from '../../src/simulator/host.js';
 import { AgentProcess, eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
@@ -27,6 +28,18 @@ test('a vif with ip= is guarded before it is up; without ip= there is no table',
   expect(table()).toMatch(/"vif6\.0" : jump guard_/);
   expect(table()).toContain(`ether saddr != ${MAC} drop`);
   expect(table()).toContain('ip saddr != 192.0.2.7 drop');
+});
+
+test('explain and status name what the rules in force hold the guest to', async () => {
+  await world.start();
+  await world.host.createGuest(5, [{ bridge: 'br0', mac: MAC, ip: '192.0.2.7/24' }]);
+  await world.connected(5);
+  expect(table()).toContain('ip saddr != 192.0.2.7 drop');
+  const ask = async (...args: string[]) =>
+    (await execa(process.execPath, ['dist/main.js', ...args, '--xenstore', world.host.socketOf(NICDOM)])).stdout;
+  const held = `${MAC}, 192.0.2.7 and any IPv6 address`;
+  expect(await ask('explain', '5/0')).toContain(`ok     guard       holds the guest to ${held} (ip= of dom0): `);
+  expect(await ask('status')).toContain(`  held to: ${held}`);
 });
 
 test('it stays through a kill, comes back after a flush, and goes with the vif', async () => {
@@ -69,6 +82,19 @@ test('a reload takes the guard away', async () => {
   writeFileSync(file, 'vif.guard = "off"');
   process.kill(world.agent.pid, 'SIGHUP');
   await eventually(() => !table().includes('vif5.0'), 3_000);
+});
+
+test('one that is taken away while vifd is down goes when it starts', async () => {
+  await world.start();
+  await world.host.createGuest(5, [{ bridge: 'br0', mac: MAC, ip: '192.0.2.7' }]);
+  await world.connected(5);
+  await world.agent.kill('SIGKILL');
+  expect(table()).toContain('vif5.0');
+  const dir = mkdtempSync(join(tmpdir(), 'vifd-agent-'));
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  writeFileSync(join(dir, 'vifd.toml'), 'vif.guard = "off"');
+  await world.startAgent('-c', join(dir, 'vifd.toml'));
+  await eventually(() => !table().includes('vif5.0'), 3_000); // not at the second scan, after 20 s
 });
 
 /** A PATH with ip, which vifd always needs, and without nft. */

@@ -12,8 +12,8 @@ import { Reconciler } from '../../src/vif/reconciler.js';
 import type { XenstoreClient } from '../../src/xenstore/client.js';
 import { parseBackendPath } from '../../src/xenstore/paths.js';
 import { NICDOM, startWorld } from '../store/support.js';
+import { MemoryKernel } from '../support/memory-kernel.js';
 import { eventually } from './agent-process.js';
-import { MemoryKernel } from './memory-host.js';
 
 export class ReplayedHost {
   private constructor(

@@ -1,7 +1,8 @@
 /** What a vif owes to its neighbours, to its guest and to the log: rules that need one event or one value out of place. */
-import { describe, expect, onTestFinished, test } from 'vitest';
-import { NetlinkError } from '../../src/errors.js';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { ConnectionError, NetlinkError } from '../../src/errors.js';
 import { GuestMtu } from '../../src/vif/frontend.js';
+import { blameNetback } from '../../src/vif/netback-fault.js';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
 
@@ -96,6 +97,16 @@ describe('what the kernel wrote of a fault', () => {
     await memory.host.netfront(5, 0).close();
     await memory.later(20_000);
     expect(await memory.node('hotplug-status')).toBe('connected');
+  });
+
+  test('is said once, whatever numbers a guest has in it', async () => {
+    await attached();
+    for (const ref of [8, 9, 10]) {
+      await memory.host.nicdom.write(error, `2 mapping shared-frames ${ref}/${ref + 1} port ${ref}`);
+      await memory.later(20_000);
+      expect(await memory.host.nicdom.readOptional(error)).toBeUndefined();
+    }
+    expect(memory.says('warn', 'mapping shared-frames')).toBe(1);
   });
 
   test('leaves no node behind, not even that of the guest', async () => {
@@ -352,6 +363,62 @@ describe('a vif that netback does not serve', () => {
       /: xen-netback gave this vif up \(state 6\); the kernel says: "22 reading script"$/,
     );
   });
+
+  test('out of nodes the kernel cannot leave its reason: xenstore has no room, says the log, and how to make some', async () => {
+    await attached();
+    memory.deaf = true;
+    const { nicdom, dom0 } = memory.host;
+    await dom0.mkdir('/local/domain/1/data');
+    await dom0.setPerms('/local/domain/1/data', ['n1']);
+    const fill = async (n: number) => {
+      for (let i = 0; i < n; i++) await nicdom.write(`data/${i % 4}/${i}`, '');
+    };
+    await expect(fill(1000)).rejects.toMatchObject({ code: 'ENOSPC' });
+    await nicdom.rm('data/0/0'); // as much as a hotplug-error takes, and less than the kernel's reason
+    await memory.kernel.remove('vif5.0');
+    await memory.dom0Write('hotplug-status', '');
+    await memory.dom0Write('state', '5');
+    await memory.later(0);
+    const reason = /: xenstore has no room for this vif \(quota\); the xenstore quota .*quota-maxentity/;
+    await eventually(() => logged().some((msg) => reason.test(msg)));
+  });
+
+  test('the kernel’s reason may come at any moment while room for it is asked for, and is not lost', async () => {
+    await memory.start();
+    const { nicdom } = memory.host;
+    let came = true;
+    for (let step = 1; came; step++) {
+      await nicdom.rm('error/backend').catch(() => undefined);
+      const first = memory.messages + 1;
+      came = false;
+      memory.beforeMessage = async (message) => {
+        if (message !== first + step) return;
+        came = true;
+        await nicdom.write('error/backend/vif/5/0/error', '22 reading script');
+      };
+      const blamed = blameNetback(memory.store, { domid: 5, devid: 0 }, 6, 'vif5.0');
+      await expect(blamed).rejects.toMatchObject({ code: 'ENOLINK' });
+      const left = await nicdom.directory('error/backend/vif/5/0').catch(() => []);
+      expect([step, left]).toEqual([step, came ? ['error'] : []]);
+    }
+    memory.beforeMessage = () => {};
+  });
+
+  test('out of watches netback announces Closing and goes on: no fault that is over, but the reason of the end that comes', async () => {
+    await attached();
+    memory.deaf = true;
+    const kernel = '7 adding watch on backend/vif/5/0/hotplug-status';
+    await memory.host.nicdom.write('error/backend/vif/5/0/error', kernel);
+    await memory.dom0Write('state', '4');
+    await memory.later(20_000);
+    const warned = () => memory.log.filter(({ level }) => level === 'warn').map(({ msg }) => msg);
+    await eventually(() => warned().some((msg) => /it may not last.*adding watch on.*quota-maxwatch/.test(msg)));
+    await memory.dom0Write('state', '6');
+    await memory.later(20_000);
+    const reason = /gave this vif up \(state 6\); the kernel says: "7 adding watch.*quota-maxwatch/;
+    await eventually(() => logged().some((msg) => reason.test(msg)));
+    expect(warned()).toHaveLength(1);
+  });
 });
 
 describe('leaving', () => {
@@ -434,11 +501,11 @@ describe('the kernel’s side', () => {
     expect(kernel.find('enX0')).toBeUndefined();
   });
 
-  test('EBUSY passes without a word', async () => {
+  test.each(['EBUSY', 'ENETDOWN'])('%s passes without a word', async (code) => {
     await memory.start();
     let left = 3;
     memory.kernel.beforeChange = () => {
-      if (left-- > 0) throw new NetlinkError('EBUSY', 'set up=true of', 'vif5.0', 16);
+      if (left-- > 0) throw new NetlinkError(code, 'set up=true of', 'vif5.0', 16);
     };
     await memory.host.createGuest(5, [{ bridge: 'br0' }]);
     await memory.connected();
@@ -513,4 +580,26 @@ test('a failed vif is not tried again because of its own words', async () => {
   const { calls } = memory.kernel;
   await sleep(100); // the next retry comes after some 300 ms
   expect(memory.kernel.calls).toBe(calls);
+});
+
+test('a scan that loses its connection behind the list of vifs rejects: nothing may be made of what it has', async () => {
+  await attached();
+  const inner = memory.store.directory.bind(memory.store);
+  memory.store.directory = async (path) => {
+    if (path.startsWith('error/')) await memory.store.close();
+    return inner(path);
+  };
+  await expect(memory.reconciler.scan()).rejects.toBeInstanceOf(ConnectionError);
+});
+
+test('four vifs that leave together have what is left of them dropped once, or nearly', async () => {
+  await memory.start();
+  await memory.host.createGuest(5, Array(4).fill({ bridge: 'br0' }));
+  await eventually(() => memory.reconciler.counts().connected === 4);
+  await sleep(300);
+  const listed = vi.spyOn(memory.kernel, 'listProxies');
+  await memory.host.destroyGuest(5);
+  await eventually(() => memory.reconciler.list().length === 0);
+  await sleep(300);
+  expect(listed.mock.calls.filter(([family]) => family === 'ipv4').length).toBeOneOf([1, 2]);
 });

@@ -213,6 +213,7 @@ test('the SysV script starts, reports, reloads and stops vifd; where there is no
   const directory = scratch();
   mkdirSync(join(directory, 'dev/xen'), { recursive: true });
   writeFileSync(join(directory, 'dev/xen/xenbus'), '');
+  mkdirSync(join(directory, 'proc/self'), { recursive: true });
   const vifd = join(directory, 'vifd');
   program(vifd, `exec ${process.execPath} ${resolve('dist/main.js')} "$@"`);
   const env = {
@@ -236,6 +237,7 @@ test('the SysV script starts, reports, reloads and stops vifd; where there is no
   // A spawn that waits would keep the simulated store from answering; the script only waits for the pid file.
   expect(script('status')).toMatchObject({ status: 3, stdout: 'vifd is not running\n' });
   expect(script('start')).toEqual({ status: 0, stdout: '', stderr: '' });
+  expect(readFileSync(join(directory, 'proc/self/oom_score_adj'), 'utf8')).toBe('-500\n');
   expect(script('status').stdout).toMatch(/^vifd is running \(process \d+\)\n$/);
   expect(script('start').stdout).toMatch(/^vifd is running already/);
   await eventually(() => readFileSync(join(directory, 'log'), 'utf8').includes('"ready on'));

@@ -1,10 +1,11 @@
 /**
- * Between any two steps of an attach something goes wrong: a request is refused, the directory vanishes, the interface
- * vanishes. The reconciler runs in this process, with a kernel of memory only, so that every single step can be hit.
+ * Between any two steps of an attach the interface vanishes, with the reconciler in this process. What else can go wrong at each
+ * step is test/model/steps.test.ts's.
  */
 import { describe, expect, test } from 'vitest';
 import { NetlinkError } from '../../src/errors.js';
 import type { Link } from '../../src/network/rtnetlink.js';
+import { measured } from '../support/measured.js';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
 
@@ -12,25 +13,6 @@ const memory = useMemoryHost();
 
 /** An undisturbed attach takes at least so many kernel calls. */
 const STEPS = Array.from({ length: 6 }, (_, i) => i);
-
-describe('a netlink request is refused once, at every step', () => {
-  test.each(
-    STEPS.flatMap((step) =>
-      ['EPERM', 'EBUSY', 'EEXIST', 'ENODEV', 'EINVAL', 'ETIMEDOUT'].map((code) => [step, code] as const),
-    ),
-  )('step %i: %s', async (step, code) => {
-    await memory.start();
-    const { host, kernel } = memory;
-    const first = kernel.calls;
-    kernel.beforeCall = (call) => {
-      if (call === first + step) throw new NetlinkError(code, 'test', 'vif5.0', 1);
-    };
-    await host.createGuest(5, [{ bridge: 'br0' }]);
-    await memory.connected();
-    expect(kernel.find('vif5.0')).toMatchObject({ master: kernel.find('br0')?.ifindex, txqlen: 1000, up: true });
-    expect(await host.backendNode(5, 0, 'hotplug-error')).toBeUndefined();
-  });
-});
 
 test.each(STEPS)('the interface vanishes before kernel call %i, and comes again', async (step) => {
   await memory.start();
@@ -45,6 +27,21 @@ test.each(STEPS)('the interface vanishes before kernel call %i, and comes again'
   expect(kernel.calls).toBeGreaterThan(first + step);
   await memory.connected();
   expect(kernel.find('vif5.0')).toMatchObject({ master: kernel.find('br0')?.ifindex, txqlen: 1000, up: true });
+});
+
+test.each([1, 3])('refused by the kernel %i times: an error that names it, and then it is done', async (times) => {
+  await memory.start();
+  const { host, kernel } = memory;
+  let refused = 0;
+  kernel.beforeChange = ({ master }, ifname) => {
+    if (master !== undefined && refused++ < times) throw new NetlinkError('ENOBUFS', 'set master of', ifname, 105);
+  };
+  await measured(`refused by the kernel, ${times} times: connected`, 6_000, async () => {
+    await host.createGuest(5, [{ bridge: 'br0' }]);
+    await eventually(async () => /ENOBUFS/.test((await memory.node('hotplug-error')) ?? ''));
+    await memory.connected();
+  });
+  expect(memory.says('error', 'ENOBUFS')).toBe(1);
 });
 
 describe('a routed vif', () => {
@@ -63,21 +60,6 @@ describe('a routed vif', () => {
     expect(await memory.node('hotplug-error')).toBeUndefined();
   }
 
-  test.each(CALLS.flatMap((step) => ['EPERM', 'EEXIST', 'ENODEV', 'EINVAL'].map((code) => [step, code] as const)))(
-    'a request is refused once, step %i: %s',
-    async (step, code) => {
-      await memory.start();
-      const { host, kernel } = memory;
-      const first = kernel.calls;
-      kernel.beforeCall = (call) => {
-        if (call === first + step) throw new NetlinkError(code, 'test', 'vif5.0', 1);
-      };
-      await host.createGuest(5, [ROUTED]);
-      await eventually(() => kernel.calls > first + step);
-      await isRight();
-    },
-  );
-
   test.each(CALLS)('the interface vanishes before kernel call %i, and comes again', async (step) => {
     await memory.start();
     const { host, kernel } = memory;
@@ -93,31 +75,3 @@ describe('a routed vif', () => {
     await isRight();
   });
 });
-
-/** An undisturbed attach takes at least so many requests. */
-const MESSAGES = Array.from({ length: 16 }, (_, i) => i);
-
-test.each(MESSAGES)(
-  'the directory vanishes before request %i: forgotten, and made again it is connected',
-  async (step) => {
-    await memory.start();
-    const { host } = memory;
-    const first = memory.messages;
-    let removed = false;
-    memory.beforeMessage = async (message) => {
-      if (message !== first + 1 + step) return;
-      await host.dom0.rm('/local/domain/1/backend/vif/5');
-      removed = true;
-    };
-    const { ok } = await host.createGuest(5, [{ bridge: 'br0' }], { connects: false });
-    await eventually(() => removed);
-    await eventually(() => {
-      const { connected, failed } = memory.reconciler.counts();
-      return connected + failed === 0;
-    });
-    expect(await host.backendNode(5, 0, 'state')).toBeUndefined(); // nothing of ours has brought it back
-    if (ok) await host.destroyGuest(5); // else xl has given the guest up by itself
-    await host.createGuest(6, [{ bridge: 'br0' }], { connects: false });
-    await eventually(async () => (await host.backendNode(6, 0, 'hotplug-status')) === 'connected');
-  },
-);

@@ -7,6 +7,7 @@ import { execa, execaSync } from 'execa';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { NICDOM } from '../../src/simulator/host.js';
 import { showLink } from '../netns/namespace.js';
+import { measured } from '../support/measured.js';
 import { eventually } from './agent-process.js';
 import { useWorld } from './world.js';
 
@@ -64,11 +65,11 @@ test('online once, before connected; adopted it is not run again; offline once b
 test('a script that hangs delays no other vif, is killed at its limit, and is run again until it succeeds', async () => {
   script(`${NOTE()}[ -e ${dir}/good ] || sleep 60`);
   await start('timeout = 1');
-  const startedAt = performance.now();
-  await world.host.createGuest(5, [GUEST, { bridge: 'br0' }, { bridge: 'br0' }]);
-  await world.connected(5, 1);
-  await world.connected(5, 2);
-  expect(performance.now() - startedAt).toBeLessThan(900);
+  await measured('a user script hangs: two other vifs are connected', 900, async () => {
+    await world.host.createGuest(5, [GUEST, { bridge: 'br0' }, { bridge: 'br0' }]);
+    await world.connected(5, 1);
+    await world.connected(5, 2);
+  });
   expect(await world.node(5, 0, 'hotplug-status')).toBe('');
   await world.until(5, 0, 'hotplug-error', 'script vif-mine did not end within 1 s and was killed');
   expect(await world.node(5, 0, 'hotplug-status')).toBe('error');
@@ -98,15 +99,18 @@ test('while online hangs the guest can leave, and the script is told', async () 
 });
 
 test('a directory that dom0 removes by force is an end as well; made anew, it begins when that is over', async () => {
-  script(`${NOTE()}[ $1 = online ] || sleep 1\necho "$1 ended" >>${dir}/calls`);
+  script(`${NOTE()}[ $1 = online ] || sleep 2\necho "$1 ended" >>${dir}/calls`);
   await start();
-  const backend = `/local/domain/${NICDOM}/backend/vif/5/0`;
-  const before = () => calls().map((line) => line.split(' ').slice(0, 2).join(' '));
+  const told = () => calls().map((line) => line.replace(/ type_if.*/, ''));
   await world.host.createGuest(5, [GUEST]);
   await world.connected(5);
-  await world.host.dom0.rm(backend);
-  await eventually(() => calls().length === 4, 5_000);
-  expect(before()).toEqual(['online type_if=vif', 'online ended', 'offline type_if=vif', 'offline ended']);
+  await world.host.dom0.rm(`/local/domain/${NICDOM}/backend/vif/5/0`);
+  await eventually(() => told().length === 3);
+  await sleep(500); // looked at meanwhile, and found gone
+  await world.host.detachVif(5, 0);
+  expect(await world.host.attachVif(5, { ...GUEST, devid: 0 })).toMatchObject({ ok: true });
+  await world.connected(5);
+  expect(told()).toEqual(['online', 'online ended', 'offline', 'offline ended', 'online', 'online ended']);
 });
 
 test('an error of vifd’s own in between: neither script nor hooks hear of a vif that stays', async () => {

@@ -305,6 +305,23 @@ describe('without a daemon', () => {
     expect((await script('offline', { itself })).code).toBe(0);
   });
 
+  test('offline with a configuration that cannot be used takes the vif out all the same, and says what may stay', async () => {
+    await start();
+    await world.host.createGuest(5, [{ bridge: 'br0' }]);
+    await script('online', { itself });
+    writeFileSync(join(dir, 'vifd.toml'), '[vif]\nqlen = "many"\nguard = 7\n');
+    writeFileSync(
+      join(dir, 'vifd'),
+      `#!/bin/sh\nexec ${process.execPath} ${resolve('dist/main.js')} "$@" -c ${dir}/vifd.toml\n`,
+    );
+    const { code, stderr } = await script('offline', { itself });
+    expect(stderr).toMatch(
+      /^vifd: the configuration cannot be used, so the vif is taken out as without one, and a guard, .* until vifd runs: \S+vifd\.toml:2: vif\.qlen is "many"; expected [^\n]+$/,
+    );
+    expect(code).toBe(0);
+    expect(port(5)).toEqual({ master: undefined, txqlen: 1000, up: false });
+  });
+
   test.each([
     ['udev', { UDEV_CALL: '1' }, undefined],
     ['xl devd, which removes it', {}, '6'],

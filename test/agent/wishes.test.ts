@@ -1,9 +1,15 @@
 /** A wish that cannot be had harms nobody: not the vif as it is connected, and not whoever has what it wishes for. */
 import { expect, test } from 'vitest';
+import { AttachError } from '../../src/errors.js';
 import type { Link } from '../../src/network/rtnetlink.js';
+import { attach } from '../../src/vif/attach.js';
+import { AttachQueue } from '../../src/vif/attach-queue.js';
 import { parseBackend } from '../../src/vif/backend.js';
 import { detach } from '../../src/vif/detach.js';
+import { lookAtVif } from '../../src/vif/look.js';
 import { resolveAttachment } from '../../src/vif/policy.js';
+import type { Surroundings } from '../../src/vif/seen.js';
+import { MemoryKernel } from '../support/memory-kernel.js';
 import { NODES } from '../unit/vif-seen.js';
 import { eventually } from './agent-process.js';
 import { useMemoryHost } from './memory-host.js';
@@ -72,6 +78,23 @@ test('a bridge that is not there takes no routes of a running vif', async () => 
   expect(kernel.guards).toEqual(guards);
 });
 
+test('of routes to an interface that is down nothing is asked: the kernel has none', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  memory.config = { vif: { mode: 'routed', gateway: '10.0.0.1' }, rules: [] };
+  const asked: boolean[] = [];
+  const listRoutes = kernel.listRoutes.bind(kernel);
+  kernel.listRoutes = async (family, of) => {
+    if (of !== undefined && 'ifindex' in of) asked.push(kernel.find('vif5.0')?.up === true);
+    return listRoutes(family, of);
+  };
+  await host.createGuest(5, [GUARDED]);
+  await memory.connected();
+  await memory.reconciler.scan();
+  await eventually(() => asked.length > 0);
+  expect(asked).not.toContain(false);
+});
+
 test('what leaves without having been connected takes nothing of the vif that has its name and its address', async () => {
   await memory.start();
   const { host, kernel } = memory;
@@ -122,6 +145,96 @@ test('while its interface is not there, a guard that is in force is not set agai
   await host.createGuest(5, [GUARDED], { connects: false });
   await eventually(() => looks > 12);
   expect(set).toBe(1);
+});
+
+test('a guard that is wished for with a bridge that is not there takes nothing of that of a running vif', async () => {
+  await memory.start();
+  const { host, kernel } = memory;
+  await host.createGuest(5, [GUARDED]);
+  await memory.connected();
+  const before = new Map(kernel.guards);
+  for (const guard of ['off', 'mac'] as const) {
+    memory.config = { vif: { guard }, rules: [{ name: 'typo', bridge: 'brx' }] };
+    await memory.later(30_000);
+    await refused();
+  }
+  expect(kernel.guards).toEqual(before);
+});
+
+/** As many as have their turn at once, and one more. */
+const FIVE = Array.from({ length: 5 }, (_, i) => ({ ...GUARDED, mac: `00:16:3e:00:01:0${i}`, ip: `192.0.2.${i + 1}` }));
+const NFT_HANGS = new AttachError('ENFTTIME', 'the vif cannot be guarded: nft has not done it', '');
+
+test.each(['at their first try', 'after an error', 'when they are repaired'])(
+  'five vifs that wait for nft %s keep no other from its turn',
+  async (when) => {
+    await memory.start();
+    const { host, kernel } = memory;
+    memory.config = { vif: {}, rules: [{ name: 'five', matchDomid: [5], guard: 'ip' }] };
+    let nft = { 'at their first try': 'hangs', 'after an error': 'fails', 'when they are repaired': 'works' }[when];
+    const hung: (() => void)[] = [];
+    const setGuard = kernel.setGuard.bind(kernel);
+    kernel.setGuard = async (...change) => {
+      if (nft === 'works') return setGuard(...change);
+      if (nft === 'hangs') await new Promise<void>((resolve) => hung.push(resolve));
+      throw NFT_HANGS;
+    };
+    const release = () => {
+      nft = 'fails';
+      for (const resolve of hung.splice(0)) resolve();
+    };
+    const all = async (status: string) => {
+      const now = await Promise.all(FIVE.map((_, devid) => host.backendNode(5, devid, 'hotplug-status')));
+      return now.every((one) => one === status);
+    };
+    host.createGuest(5, FIVE).catch(() => undefined); // xl would wait
+    if (nft !== 'hangs') await eventually(() => all(nft === 'works' ? 'connected' : 'error'));
+    nft = 'hangs';
+    kernel.guards.clear();
+    memory.reconciler.kickAll();
+    await eventually(() => hung.length === 5).finally(() => setTimeout(release, 2_000)); // or nothing would end
+    await host.createGuest(6, [{ bridge: 'br0' }]);
+    await eventually(async () => (await host.backendNode(6, 0, 'hotplug-status')) === 'connected', 1_000);
+    expect(hung).toHaveLength(5);
+    release();
+  },
+);
+
+test('a guard that nft does not make is tried once; without being asked for, the vif is connected with a warning', async () => {
+  const kernel = new MemoryKernel();
+  kernel.addBridge('br0');
+  await kernel.create('vif5.0');
+  const nodes = new Map(Object.entries({ ...NODES, ...GUARDED }));
+  const want = resolveAttachment(parseBackend({ domid: 5, devid: 0 }, nodes), { vif: {}, rules: [] });
+  let tried = 0;
+  kernel.setGuard = async () => {
+    tried++;
+    throw NFT_HANGS;
+  };
+  const io = { kernel, attaching: new AttachQueue(4) };
+  const warning = "vif5.0 is not held to the addresses in dom0's ip=: the vif cannot be guarded: nft has not done it; ";
+  expect(await attach(want, io, { said: 'nothing', overdue: false })).toMatchObject({ warnings: [warning] });
+  expect(tried).toBe(1);
+  kernel.getGuard = () => Promise.reject(NFT_HANGS); // nor does it answer
+  expect(await attach(want, io, { said: 'connected', overdue: false })).toMatchObject({
+    steps: [],
+    warnings: [warning],
+  });
+  await expect(attach({ ...want, guardRequired: true }, io, { said: 'nothing', overdue: false })).rejects.toBe(
+    NFT_HANGS,
+  );
+  expect(tried).toBe(1);
+});
+
+test('who looks at a vif while nft does not answer sees the rest of it', async () => {
+  await memory.start();
+  const { host, kernel, store, config } = memory;
+  await host.createGuest(5, [GUARDED]);
+  await memory.connected();
+  kernel.getGuard = () => Promise.reject(NFT_HANGS);
+  const io = { store, kernel, config, around: {} as Surroundings, statistics: new Map(), links: [] };
+  const seen = await lookAtVif({ domid: 5, devid: 0 }, io);
+  expect(seen).toMatchObject({ guard: undefined, link: { ifname: 'vif5.0', up: true } });
 });
 
 test('a vif that another switch has leaves it before it joins its bridge', async () => {

@@ -45,9 +45,41 @@ export class Observer {
   }
 
   /** Attaches `count` vifs at once; rejects when one of them does not end up connected and in the bridge. */
-  async round(agent: Agent, count: number, during?: (ended: () => boolean) => Promise<void>): Promise<Round> {
-    const group: Group = { domid: this.nextGuest++, backendDomid: agent.backendDomid, count };
-    const dirs = Array.from({ length: count }, (_, devid) => backendDir({ ...group, devid }));
+  async round(
+    agent: Agent,
+    count: number,
+    during?: (ended: () => boolean) => Promise<void>,
+    vif?: Group['vif'],
+  ): Promise<Round> {
+    const group: Group = { domid: this.nextGuest++, backendDomid: agent.backendDomid, count, ...(vif && { vif }) };
+    const round = await this.attach(agent, group, during);
+    await this.stage.remove(group);
+    await removeLinks(agent, group);
+    await rest();
+    return round;
+  }
+
+  /** As many vifs of guests of their own, which stay. */
+  async stay(agent: Agent, vifs: readonly Group['vif'][]): Promise<void> {
+    for (const vif of vifs) {
+      const group: Group = { domid: this.nextGuest++, backendDomid: agent.backendDomid, count: 1, ...(vif && { vif }) };
+      await makeLinks(agent, group);
+      await this.stage.create(group);
+      await this.stage.connect(group);
+    }
+    const last = this.nextGuest - 1;
+    for (let domid = this.nextGuest - vifs.length; domid <= last; domid++) {
+      const path = `${backendDir({ domid, devid: 0, backendDomid: agent.backendDomid })}/hotplug-status`;
+      await eventually(
+        async () => (await this.dom0.readOptional(path)) === 'connected',
+        60_000,
+        () => path,
+      );
+    }
+  }
+
+  private async attach(agent: Agent, group: Group, during?: (ended: () => boolean) => Promise<void>): Promise<Round> {
+    const dirs = Array.from({ length: group.count }, (_, devid) => backendDir({ ...group, devid }));
     await makeLinks(agent, group);
     const cpuBefore = cpuMs(agent.pid);
     await this.stage.create(group);
@@ -60,9 +92,6 @@ export class Observer {
     await rest();
     const round = { ms, cpuMs: cpuMs(agent.pid) - cpuBefore, rssMiB: memoryMiB(agent.pid, 'VmRSS') };
     await this.check(agent, group, dirs);
-    await this.stage.remove(group);
-    await removeLinks(agent, group);
-    await rest();
     return round;
   }
 
@@ -84,6 +113,7 @@ export class Observer {
       if (status !== 'connected')
         throw new Error(`${agent.name}: ${dir}/hotplug-status is "${status}"\n${agent.log.slice(-4_000)}`);
     }
+    if (group.vif?.script !== undefined) return; // no port
     const ports = JSON.parse(await agent.ip(['-j', 'link', 'show', 'master', 'br0', 'up'])) as { ifname: string }[];
     const names = new Set(ports.map(({ ifname }) => ifname));
     const missing = ifnames(group).filter((name) => !names.has(name));

@@ -1,5 +1,5 @@
 /** What /proc tells of a process: memory and processor time. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** CLK_TCK is 100 on every Linux that Node runs on. */
 const MS_PER_TICK = 10;
@@ -31,6 +31,25 @@ export function cpuMs(pid: number): number {
   const own = MS_PER_TICK * fields.reduce((sum, text) => sum + Number(text), 0);
   return childrenOf(pid).reduce((sum, child) => sum + cpuMs(child), own);
 }
+
+const threads = (pid: number): string[] => {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+};
+
+/** Time that the living threads of a process were on a processor, in ms; finer than cpuMs. */
+export const runMs = (pid: number): number =>
+  threads(pid).reduce((sum, tid) => sum + Number(proc(pid, `task/${tid}/schedstat`).split(' ')[0]) / 1e6, 0);
+
+/** How often the threads of a process and its living children gave up the processor by themselves, to wait. */
+export const switches = (pid: number): number =>
+  threads(pid).reduce(
+    (sum, tid) => sum + Number(/^voluntary_ctxt_switches:\s+([0-9]+)/m.exec(proc(pid, `task/${tid}/status`))?.[1] ?? 0),
+    childrenOf(pid).reduce((sum, child) => sum + switches(child), 0),
+  );
 
 /** The largest single process of a tree that lives for a short time: looks again and again until `ended`. */
 export async function largestMiB(root: number, ended: () => boolean): Promise<number> {

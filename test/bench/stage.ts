@@ -108,10 +108,10 @@ export class Stage {
   }
 
   /** One with a configuration of its own, in the place of the fresh one. */
-  startConfigured(name: string, toml: string): Promise<Agent> {
+  startConfigured(name: string, toml: string, domid = FRESH_DOMAIN): Promise<Agent> {
     const file = join(this.directory, `${name}.toml`);
     writeFileSync(file, toml);
-    return this.start(name, FRESH_DOMAIN, [...VIFD, '-c', file]);
+    return this.start(name, domid, [...VIFD, '-c', file]);
   }
 
   startPlain(): Promise<Agent> {

@@ -18,6 +18,8 @@ export interface Group {
   readonly domid: number;
   readonly backendDomid: number;
   readonly count: number;
+  /** What the vifs have beside; by default they are ports of br0. */
+  readonly vif?: Pick<Vif, 'ip' | 'script'>;
 }
 
 export type Command =
@@ -28,8 +30,8 @@ const store = new SimulatedStore({ quotas: { nodes: 100_000, watches: 10_000 } }
 let dom0: XenstoreClient;
 let toolstack: Toolstack;
 
-const vifs = ({ domid, backendDomid, count }: Group): Vif[] =>
-  Array.from({ length: count }, (_, devid) => ({ domid, devid, backendDomid, bridge: 'br0' }));
+const vifs = ({ domid, backendDomid, count, vif }: Group): Vif[] =>
+  Array.from({ length: count }, (_, devid) => ({ domid, devid, backendDomid, bridge: 'br0', ...vif }));
 
 async function start(directory: string, driverDomains: readonly number[]): Promise<void> {
   for (const domid of [0, ...driverDomains]) await store.listen(domid, join(directory, `${domid}.sock`));

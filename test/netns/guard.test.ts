@@ -166,7 +166,7 @@ describe('the table', () => {
 
   test('a guard may be there before its interface, and goes without a trace', async () => {
     await kernel.setGuard('vif9.0', guardOf(policy()));
-    expect(await kernel.getGuard('vif9.0', 0)).toBe(guardOf(policy()).chain);
+    expect(await kernel.getGuard('vif9.0', 'now')).toBe(guardOf(policy()).chain);
     await kernel.setGuard('vif9.0', guardOf(policy({ allowDhcp: true })));
     expect(chains()).toEqual([guardOf(policy({ allowDhcp: true })).chain]);
     await kernel.setGuard('vif9.0', undefined);
@@ -184,8 +184,8 @@ describe('the table', () => {
     await kernel.setGuard('vif1.0', guardOf(policy()));
     nft('flush', 'ruleset');
     nft('add table bridge mine');
-    expect(await kernel.getGuard('vif1.0', Number.POSITIVE_INFINITY)).toBeDefined(); // as it was last
-    expect(await kernel.getGuard('vif1.0', 0)).toBeUndefined();
+    expect(await kernel.getGuard('vif1.0', 'stale')).toBeDefined(); // as it was last
+    expect(await kernel.getGuard('vif1.0', 'now')).toBeUndefined();
     await kernel.setGuard('vif1.0', guardOf(policy()));
     expect(await passes(ethernet(OTHER, 0x88b5, 'ab'))).toBe(false);
     expect(nft('list', 'tables').stdout).toContain('table bridge mine');
@@ -203,9 +203,9 @@ describe('the table', () => {
     async (command) => {
       await kernel.setGuard('vif1.0', guardOf(policy()));
       expect(nft(command).failed).toBe(false);
-      expect(await kernel.getGuard('vif1.0', 0)).toBeUndefined();
+      expect(await kernel.getGuard('vif1.0', 'now')).toBeUndefined();
       await kernel.setGuard('vif1.0', guardOf(policy()));
-      expect(await kernel.getGuard('vif1.0', 0)).toBe(guardOf(policy()).chain);
+      expect(await kernel.getGuard('vif1.0', 'now')).toBe(guardOf(policy()).chain);
       expect(await passes(ethernet(OTHER, 0x88b5, 'ab'))).toBe(false);
     },
   );
@@ -230,14 +230,14 @@ describe('the table', () => {
   test('what another program put into the map does no harm', async () => {
     await kernel.setGuard('vif1.0', guardOf(policy()));
     expect(nft('add element bridge vifd guards { "vif7.0" : drop }').failed).toBe(false);
-    expect(await kernel.getGuard('vif1.0', 0)).toBe(guardOf(policy()).chain);
+    expect(await kernel.getGuard('vif1.0', 'now')).toBe(guardOf(policy()).chain);
     expect(await kernel.listGuarded()).toEqual(['vif1.0']);
   });
 
   test('a guard that is about to go is not taken for one that stays', async () => {
     await kernel.setGuard('vif1.0', guardOf(policy()));
     const going = kernel.setGuard('vif1.0', undefined);
-    expect(await kernel.getGuard('vif1.0', Number.POSITIVE_INFINITY)).toBeUndefined();
+    expect(await kernel.getGuard('vif1.0', 'stale')).toBeUndefined();
     await going;
   });
 

@@ -219,7 +219,7 @@ describe('features', () => {
     const attached = await attach(
       resolveAttachment(backend({}), config),
       { kernel, attaching: new AttachQueue(1) },
-      { fresh: true },
+      { said: 'something', overdue: false },
     );
     expect(attached?.warnings).toContain('its driver does not let rx_checksum be on; it stays as it is');
     expect(shown('vif5.0', 'generic-receive-offload')).toBe('off');

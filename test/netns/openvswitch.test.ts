@@ -32,7 +32,7 @@ async function connect(n: number, nodes: Record<string, string>, fresh = true, c
   const attached = await attach(
     wanted(n, nodes, config),
     { kernel, attaching: new AttachQueue(1) },
-    { fresh, first: fresh },
+    { said: fresh ? 'nothing' : 'connected', overdue: false },
   );
   return (attached?.steps ?? []).map(describeStep);
 }
@@ -159,7 +159,11 @@ describe.skipIf(noOvs !== undefined)(noOvs ?? 'Open vSwitch', () => {
     await connect(0, { bridge: 'ovs0' });
     const port = get('Port', 'vif5.0', '_uuid');
     await new Promise((resolve) => setTimeout(resolve, 150));
-    await attach(wanted(0, { bridge: 'ovs0' }), { kernel, attaching: new AttachQueue(1) }, { fresh: true });
+    await attach(
+      wanted(0, { bridge: 'ovs0' }),
+      { kernel, attaching: new AttachQueue(1) },
+      { said: 'something', overdue: false },
+    );
     expect(get('Port', 'vif5.0', '_uuid')).toBe(port);
   });
 

@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { execaSync } from 'execa';
 import { eventually } from '../agent/agent-process.js';
 
-const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
+export const OVS_SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 /** Why these tests cannot run here. */
-export const noOvs = existsSync(SCHEMA) ? undefined : 'Open vSwitch is not installed: apt install openvswitch-switch';
+export const noOvs = existsSync(OVS_SCHEMA)
+  ? undefined
+  : 'Open vSwitch is not installed: apt install openvswitch-switch';
 
 export const vsctl = (...args: string[]): string => execaSync('ovs-vsctl', ['--timeout=10', ...args]).stdout;
 
@@ -22,7 +24,7 @@ export class OvsDaemons {
     const ovs = new OvsDaemons();
     process.env.OVS_RUNDIR = ovs.dir;
     const database = join(ovs.dir, 'conf.db');
-    execaSync('ovsdb-tool', ['create', database, SCHEMA]);
+    execaSync('ovsdb-tool', ['create', database, OVS_SCHEMA]);
     ovs.spawn('ovsdb-server', `--remote=punix:${ovs.socket}`, `--unixctl=${ovs.dir}/db.ctl`, database);
     await eventually(() => existsSync(ovs.socket));
     ovs.startSwitch();

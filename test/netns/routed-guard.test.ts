@@ -102,8 +102,8 @@ describe('a routed guest that is held to its addresses', () => {
   test('the three tables do not know each other', async () => {
     await kernel.setGuard('vif1.0', guardOf(policy()), 'inet');
     await kernel.setGuard('vif1.0', { chain: 'masquerade_1', rules: ['masquerade'] }, 'nat');
-    expect(await kernel.getGuard('vif1.0', 0)).toBeUndefined();
-    expect(await kernel.getGuard('vif1.0', 0, 'inet')).toBe(guardOf(policy()).chain);
+    expect(await kernel.getGuard('vif1.0', 'now')).toBeUndefined();
+    expect(await kernel.getGuard('vif1.0', 'now', 'inet')).toBe(guardOf(policy()).chain);
     await kernel.setGuard('vif1.0', undefined, 'inet');
     expect([await kernel.listGuarded('inet'), await kernel.listGuarded('nat')]).toEqual([[], ['vif1.0']]);
     expect(nft('list', 'tables')).not.toContain('bridge');

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { execaSync } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Kernel } from '../../src/network/kernel.js';
-import { type Prefix, parsePrefix } from '../../src/network/prefix.js';
+import { type Family, formatPrefix, type Prefix, parsePrefix } from '../../src/network/prefix.js';
 import { isSameRoute, type Route } from '../../src/network/routes.js';
 import type { Link } from '../../src/network/rtnetlink.js';
 import { addVif, clearLinks, ip, showAddresses } from './namespace.js';
@@ -64,6 +64,54 @@ describe('routes', () => {
     ip('link', 'set', 'vif1.0', 'down');
     const route = { destination: prefix('192.0.2.7'), ifindex: link.ifindex };
     await expect(kernel.addRoute(link, route)).rejects.toMatchObject({ code: 'ENETDOWN' });
+  });
+});
+
+describe('of many, only those that are asked for', () => {
+  const own = [prefix('192.0.2.7'), prefix('2001:db8::7'), prefix('2001:db8:7::/64')];
+  const others = Array.from({ length: 20 }, (_, i) => [prefix(`198.51.100.${i}`), prefix(`2001:db8:8::${i}`)]).flat();
+  const texts = (prefixes: readonly Prefix[]) => prefixes.map(formatPrefix).sort();
+  const both = async <T>(list: (family: Family) => Promise<T[]>) => [...(await list('ipv4')), ...(await list('ipv6'))];
+  let other: Link;
+  beforeEach(async () => {
+    addVif('vif2.0');
+    ip('link', 'set', 'vif2.0', 'up');
+    other = (await kernel.getLink('vif2.0')) as Link;
+  });
+
+  test('routes that lead to an interface, whoever made them, and default routes; or those of a maker', async () => {
+    const routeAll = async ({ ifindex, ifname }: Link, prefixes: readonly Prefix[]) => {
+      for (const destination of prefixes) await kernel.addRoute({ ifindex, ifname }, { destination, ifindex });
+    };
+    await routeAll(link, own);
+    await routeAll(other, others);
+    ip('route', 'add', '203.0.113.0/24', 'dev', 'vif1.0', 'proto', 'static');
+    ip('route', 'add', 'default', 'dev', 'vif2.0', 'metric', '7');
+    const found = await both((family) => kernel.listRoutes(family, link));
+    const away = found.filter(({ ifindex }) => ifindex !== link.ifindex);
+    expect(away).toEqual([expect.objectContaining({ metric: 7, destination: prefix('0.0.0.0/0') })]);
+    const here = found.filter(({ ifindex, protocol }) => ifindex === link.ifindex && protocol !== 2); // not fe80::/64
+    expect(texts(here.map(({ destination }) => destination))).toEqual(texts([...own, prefix('203.0.113.0/24')]));
+    const made = await both((family) => kernel.listRoutes(family, { protocol: 118 }));
+    expect(texts(made.map(({ destination }) => destination))).toEqual(texts([...own, ...others]));
+  });
+
+  test('rules and answers for an address', async () => {
+    for (const from of [...own, ...others]) await kernel.addRule({ from, table: 1007, priority: 1000 });
+    for (const { address } of [...own, ...others]) await kernel.addProxy(other, address);
+    const rules = await both((family) => kernel.listRules(family, own));
+    expect(texts(rules.map(({ from }) => from))).toEqual(texts(own));
+    const proxies = await both((family) => kernel.listProxies(family, own));
+    expect(proxies.map(({ address }) => address).sort()).toEqual(own.map(({ address }) => address).sort());
+    for (const rule of await both((family) => kernel.listRules(family))) await kernel.deleteRule(rule);
+    expect(await both((family) => kernel.listRules(family))).toEqual([]);
+  });
+
+  test('a rule for all addresses', async () => {
+    const rule = { from: prefix('0.0.0.0/0'), table: 1007, priority: 1000 };
+    await kernel.addRule(rule);
+    expect(await kernel.listRules('ipv4', [rule.from])).toEqual([rule]);
+    await kernel.deleteRule(rule);
   });
 });
 

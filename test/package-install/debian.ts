@@ -94,10 +94,14 @@ export class Debian {
     return output;
   }
 
+  copy(file: string, path: string): void {
+    run('cp', file, join(this.root, path));
+  }
+
   /** `dpkg -i`; without dpkg's own lines. */
   async install(file: string): Promise<string> {
     const name = `/root/${file.split('/').at(-1)}`;
-    run('cp', file, join(this.root, name));
+    this.copy(file, name);
     return own(await this.must(`dpkg -i ${name}`));
   }
 

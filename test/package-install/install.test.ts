@@ -1,5 +1,6 @@
 /** The package on a Debian 13 system: installed, upgraded, removed and purged, with and without a running systemd. */
-import { chmodSync } from 'node:fs';
+import { chmodSync, chownSync } from 'node:fs';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
@@ -96,6 +97,20 @@ describe('where no systemd runs', () => {
     expect(await debian.must('systemctl is-enabled xendriverdomain')).toBe('enabled');
   });
 
+  test('a vifd that runs is not replaced by one that cannot use the configuration', async () => {
+    await debian.install(FILE);
+    debian.write('/etc/xen/vifd.toml', '[vif]\nqlen = "many"\n');
+    debian.write('/dev/xen/xenbus', '');
+    debian.copy(nextVersion(FILE), '/root/next.deb');
+    const running = `sh -c 'sleep 60; :' vifd run & echo $! >/run/vifd.pid`;
+    const said = await debian.must(`${running}; dpkg -i /root/next.deb; dpkg -s vifd; kill $! && echo ran`);
+    expect(said).toMatch(
+      /^vifd: the vifd that runs goes on, .* \/etc\/xen\/vifd\.toml:2: vif\.qlen is "many"; .*: service vifd restart$/m,
+    );
+    expect(said).toMatch(/^Status: install ok installed$/m);
+    expect(said).toMatch(/^ran$/m);
+  });
+
   test('what the admin has disabled stays disabled', async () => {
     await debian.install(FILE);
     await debian.must('systemctl disable vifd');
@@ -149,6 +164,36 @@ describe('where systemd runs', () => {
     expect(showLink('vif5.0')).toMatchObject({ ifindex, flags, txqlen, master: 'br0' });
     expect(await host.backendNode(5, 0, 'hotplug-status')).toBe('connected');
     await debian.dpkg('-P', 'vifd');
+  });
+
+  test('a configuration that the new one would refuse: the old one goes on, until it is mended', async () => {
+    pretendXen();
+    await boot();
+    await debian.install(FILE);
+    const pid = await mainPid();
+    debian.write('/etc/xen/vifd.toml', '');
+    chownSync(join(debian.root, '/etc/xen/vifd.toml'), 1000, 0);
+    expect(await debian.install(nextVersion(FILE))).toMatch(
+      /^vifd: the vifd that runs goes on, [^\n]* belongs to user 1000 \(chown root [^\n]*, then: systemctl restart vifd$/,
+    );
+    expect([await active('vifd'), await mainPid()]).toEqual(['active', pid]);
+    // Root, which runs postinst, could read it.
+    await debian.must('chown root /etc/xen/vifd.toml; chmod 600 /etc/xen/vifd.toml');
+    expect(await debian.install(FILE)).toContain('/etc/xen/vifd.toml: may not be read by this user');
+    expect([await active('vifd'), await mainPid()]).toEqual(['active', pid]);
+    await debian.must('chmod 644 /etc/xen/vifd.toml');
+    const own = '[Service]\nExecStart=\nExecStart=/usr/bin/vifd run -c /etc/xen/own.toml\n';
+    debian.write('/etc/systemd/system/vifd.service.d/own.conf', own);
+    debian.write('/etc/xen/own.toml', '');
+    await debian.must('systemctl daemon-reload; systemctl restart vifd');
+    const named = await mainPid();
+    await debian.must('chown 1000 /etc/xen/own.toml');
+    expect(await debian.install(FILE)).toMatch(/until "vifd config check --strict \/etc\/xen\/own\.toml" is content/);
+    expect([await active('vifd'), await mainPid()]).toEqual(['active', named]);
+    await debian.must('chown root /etc/xen/own.toml');
+    expect(await debian.install(nextVersion(FILE))).toBe('');
+    expect(await active('vifd')).toBe('active');
+    expect(await mainPid()).not.toBe(named);
   });
 
   test('outside of Xen it is installed and quiet, and does not run', async () => {

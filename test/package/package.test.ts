@@ -1,7 +1,16 @@
 /** What `npm run package` makes, and the tarball of `npm pack`. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  type Dirent,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -93,6 +102,8 @@ test('has every file in its place, and nothing where others have theirs', () => 
       '- /usr/share/doc/vifd/examples/vifd-bindings.conf',
       '- /usr/share/doc/vifd/examples/vifd-dhcp.conf',
       '- /usr/share/doc/vifd/examples/80-vifd-hotplug.rules',
+      '- /usr/share/doc/vifd/SECURITY.md',
+      '- /usr/share/doc/vifd/sbom.cdx.json',
     ]),
   );
   const etc = paths.filter((path) => path.includes(' /etc/') && !path.endsWith('/'));
@@ -117,6 +128,71 @@ test('the licence of every bundled package is there', () => {
   const text = readFileSync(join(unpacked(files.amd64), 'usr/share/doc/vifd/copyright'), 'utf8');
   for (const name of ['vifd', 'netlink', 'node-addon-api', 'execa', 'pino', 'pino-pretty', 'commander', 'smol-toml'])
     expect(text).toMatch(RegExp(`^${name}\n=+\n[^]*?(MIT|Permission is hereby granted|Redistribution)`, 'm'));
+});
+
+describe('the bill of materials', () => {
+  interface Component {
+    type: string;
+    name: string;
+    version?: string;
+    purl?: string;
+    hashes?: { alg: string; content: string }[];
+    properties?: { value: string }[];
+  }
+  interface Bom {
+    bomFormat: string;
+    specVersion: string;
+    metadata: { component: Component; timestamp?: string };
+    components: Component[];
+    dependencies: { ref: string; dependsOn: string[] }[];
+  }
+  const bomIn = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as Bom;
+  const libraries = ({ components }: Bom) => components.filter(({ type }) => type === 'library');
+  const line = ({ purl, hashes }: Component) => `${purl} ${hashes?.map(({ alg, content }) => alg + content)}`;
+  const filesOf = (root: string) =>
+    (readdirSync(root, { recursive: true, withFileTypes: true }) as Dirent[])
+      .filter((entry) => entry.isFile() && entry.name !== 'sbom.cdx.json')
+      .map((entry) => `dist/${join(entry.parentPath, entry.name).slice(root.length + 1)}`)
+      .sort();
+
+  /** The files are all there are, and have these hashes; what depends on what is in the list. */
+  function checkBom(bom: Bom, root: string) {
+    expect(bom).toMatchObject({
+      bomFormat: 'CycloneDX',
+      specVersion: '1.5',
+      metadata: { component: { name: 'vifd', version } },
+    });
+    const listed = bom.components.filter(({ type }) => type === 'file');
+    expect(listed.map(({ name }) => name)).toEqual(filesOf(root));
+    for (const { name, hashes } of listed)
+      expect([name, hashes]).toEqual([
+        name,
+        [{ alg: 'SHA-256', content: hash(join(root, name.slice('dist/'.length))) }],
+      ]);
+    const refs = new Set(bom.components.map(({ purl }) => purl));
+    expect(bom.dependencies.flatMap(({ dependsOn }) => dependsOn).filter((ref) => !refs.has(ref))).toEqual([]);
+    expect(new Set(bom.dependencies.map(({ ref }) => ref)).size).toBe(bom.dependencies.length);
+  }
+
+  test.each(Object.entries(files))('of the Debian package for %s', (_, file) => {
+    const root = unpacked(file);
+    const bom = bomIn(join(root, 'usr/share/doc/vifd/sbom.cdx.json'));
+    checkBom(bom, join(root, 'usr/lib/vifd/dist'));
+    const licences = readFileSync(join(root, 'usr/share/doc/vifd/copyright'), 'utf8');
+    const names = [...new Set(libraries(bom).map(({ name }) => name))].sort();
+    expect([...licences.matchAll(/^(\S+)\n=+\n/gm)].map(([, name]) => name).sort()).toEqual([...names, 'vifd'].sort());
+    expect(libraries(bom).filter(({ hashes, name }) => hashes === undefined && name !== 'node-addon-api')).toEqual([]);
+  });
+
+  test('of the npm package: what npm itself says of it', () => {
+    const bom = bomIn('dist/sbom.cdx.json');
+    checkBom(bom, 'dist');
+    const npms = JSON.parse(run('npm', 'sbom', '--omit=dev', '--sbom-format=cyclonedx')) as Bom;
+    expect(libraries(bom).map(line).sort()).toEqual(libraries(npms).map(line).sort());
+    const beside = libraries(bom).filter(({ properties }) => properties?.[0]?.value === 'installed by npm');
+    expect(beside.map(({ name }) => name)).toEqual(expect.arrayContaining(['netlink', 'pino-pretty']));
+    expect(beside.map(({ name }) => name)).not.toContain('pino');
+  });
 });
 
 describe('building', () => {
@@ -166,7 +242,8 @@ test('the tarball of npm pack can be installed globally, and works', () => {
   run('npm', 'pack', '--silent', '--pack-destination', directory);
   const tarball = join(directory, `vifd-${version}.tgz`);
   const contents = run('tar', '-tf', tarball);
-  expect(contents).toContain('package/scripts/service/vifd.service\n');
+  for (const file of ['scripts/service/vifd.service', 'SECURITY.md', 'dist/sbom.cdx.json'])
+    expect(contents).toContain(`package/${file}\n`);
   expect(contents).not.toMatch(/debian|\.mjs$/m);
   run('npm', 'install', '--silent', '--global', '--prefer-offline', '--prefix', directory, tarball);
   const vifd = join(directory, 'bin/vifd');

@@ -48,6 +48,12 @@ test('not known before the first answer; another vif in the place of one; what w
   await attach(dom0, '00:16:3e:00:00:02');
   await until(() => events > before + 2);
   expect(await macs()).toEqual(['00:16:3e:00:00:02']);
+  await dom0.rm(DIR);
+  await until(() => events > before + 4);
+  expect(await macs()).toEqual([]);
+  expect(Reflect.get(vifs, 'renewed')).toEqual(new Set()); // else one would stay for each vif that leaves
+  await attach(dom0, '00:16:3e:00:00:02');
+  expect(await macs()).toEqual(['00:16:3e:00:00:02']);
   await store.close();
   expect(await macs()).toEqual(['00:16:3e:00:00:02']);
 });

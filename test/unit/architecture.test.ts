@@ -7,6 +7,9 @@ import { describe, expect, test } from 'vitest';
 const PURE = [
   'errors.ts',
   'text.ts',
+  'glob.ts',
+  'iso-time.ts',
+  'config/contradictions.ts',
   'config/schema.ts',
   'config/types.ts',
   'config/network-tables.ts',
@@ -43,6 +46,7 @@ const PURE = [
   'vif/openvswitch.ts',
   'network/ovs-port.ts',
   'vif/guard.ts',
+  'vif/guard-explanation.ts',
   'vif/vlan.ts',
   'vif/rules.ts',
   'vif/plan.ts',
@@ -87,7 +91,7 @@ const PURE = [
   'simulator/nic.ts',
 ];
 /** isIP() and hashes are functions of their arguments. */
-const PURE_PACKAGES = ['node:net', 'node:crypto'];
+const PURE_PACKAGES = ['node:net', 'node:module'];
 
 const files = (readdirSync('src', { recursive: true }) as string[]).filter((file) => file.endsWith('.ts'));
 const source = (file: string) => readFileSync(join('src', file), 'utf8');
@@ -129,6 +133,12 @@ test('the vifs know nothing of who asks about them', () => {
   expect(vif.flatMap((file) => local(file).filter((name) => above.test(name)))).toEqual([]);
 });
 
+test('what stands at the root for all rooms knows none of them', () => {
+  const putTogether = ['agent.ts', 'logger.ts', 'main.ts', 'observer.ts', 'program.ts'];
+  const shared = files.filter((file) => !file.includes('/') && !putTogether.includes(file));
+  expect(shared.flatMap((file) => local(file).filter((name) => name.includes('/')))).toEqual([]);
+});
+
 test('the agent does not know the simulator', () => {
   const rooms = files.filter((file) => /^(vif|config|network|xenstore|service)\/|^agent\.ts/.test(file));
   expect(rooms.flatMap((file) => local(file).filter((name) => name.startsWith('simulator/')))).toEqual([]);
@@ -146,6 +156,10 @@ test('nobody writes state or online', () => {
     (file) => !file.startsWith('simulator/') && /\.write\([^)]*\/(state|online)[`']/.test(source(file)),
   );
   expect(writers).toEqual([]);
+});
+
+test('process groups are ended in one place', () => {
+  expect(files.filter((file) => source(file).includes('kill(-'))).toEqual(['child.ts']);
 });
 
 test('node-netlink is used behind one file', () => {

@@ -1,6 +1,6 @@
 /** `vifd config` and the refusal of `vifd run`, as an admin meets them: the program itself, bundled for this test. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
@@ -44,6 +44,15 @@ describe('check', () => {
     expect(stderr).toMatch(
       /^vifd: bad\.toml:1: vif\.qlen is 0; expected .*\nbad\.toml:2: vif\.qleen is 1; .* nearest is vif\.qlen.*\n$/,
     );
+  });
+
+  test('a draft that others could change, and the same as vifd run would take it', () => {
+    writeFileSync(join(dir, 'draft.toml'), '');
+    chmodSync(join(dir, 'draft.toml'), 0o666);
+    expect(vifd('config', 'check', 'draft.toml').status).toBe(0);
+    const { status, stderr } = vifd('config', 'check', '--strict', 'draft.toml');
+    expect([status, stderr]).toEqual([4, expect.stringMatching(/^vifd: draft\.toml: cannot be trusted: .* everybody/)]);
+    expect(vifd('config', 'check', '--strict', 'good.toml').status).toBe(0);
   });
 
   test('an empty name is wrong usage', () => {

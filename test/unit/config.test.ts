@@ -72,7 +72,9 @@ describe('what a file gives', () => {
 describe('a fault names file, line, key, value and what was expected', () => {
   const known = (what: string, nearest: string) =>
     `a ${what} that vifd knows; the nearest is ${nearest}, and 'vifd config show --defaults' has all`;
-  const mac = 'a MAC address, in which * stands for anything, or an array of such';
+  const oneMac = 'a MAC address, in which * stands for anything';
+  const mac = `${oneMac}, or an array of such`;
+  const command = 'a command, an array of words that begins with an absolute path: ["/bin/echo", "here"]';
   test.each<[string, ...string[]]>([
     ['[vif]\nqlen = "many"', 'f:2: vif.qlen is "many"; expected a whole number of packets from 1 to 1000000'],
     ['[vif]\n\nqlen = 0', 'f:3: vif.qlen is 0; expected a whole number of packets from 1 to 1000000'],
@@ -98,8 +100,36 @@ describe('a fault names file, line, key, value and what was expected', () => {
       '[rule.10]\nqlen = 5',
       'f:1: rule.10 is a table; expected a name of letters, digits, "_" and "-" that begins with a letter',
     ],
-    ['[rule.a]\n\n[rule.a.match]\nmac = []', `f:4: rule.a.match.mac is an array; expected ${mac}`],
-    ['[rule.a]\nmatch.mac = ["x", 5]', `f:2: rule.a.match.mac is an array; expected ${mac}`],
+    ['[rule.a]\n\n[rule.a.match]\nmac = []', `f:4: rule.a.match.mac is []; expected ${mac}`],
+    [
+      '[rule.a]\nmatch.mac = ["x", "00:*", 5]',
+      `f:2: rule.a.match.mac[0] is "x"; expected ${oneMac}`,
+      `f:2: rule.a.match.mac[2] is 5; expected ${oneMac}`,
+    ],
+    [
+      '[vif]\n\nip = [\n"203.0.113.7",\n"203.0.113.999",\n]',
+      'f:3: vif.ip[1] is "203.0.113.999"; expected an IPv4 or IPv6 address or prefix',
+    ],
+    [
+      '[vif]\ngateway = ["10.0.0.1", ["fe80::1"]]',
+      'f:2: vif.gateway[1] is ["fe80::1"]; expected an IPv4 or IPv6 address',
+    ],
+    ['[bind.a]\ngateway = ["10.0.0.1", "x"]', 'f:2: bind.a.gateway[1] is "x"; expected an IPv4 or IPv6 address'],
+    [
+      `[bind.a]\nunits = [${'"long.mount", '.repeat(9)}5]\nprobe = ["${'x'.repeat(90)}"]`,
+      'f:2: bind.a.units[9] is 5; expected the name of a systemd unit with its kind, such as "nfs.mount"',
+      'f:3: bind.a.probe is an array; expected an address to ping, "arp ADDRESS", or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
+    ],
+    [
+      '[bind.a]\nrun = "/bin/true"',
+      'f:2: bind.a.run is "/bin/true"; expected commands, each an array of words that begins with an absolute path: [["/bin/echo", "here"]]',
+    ],
+    ['[bind.a]\nrun = ["/bin/true"]', `f:2: bind.a.run[0] is "/bin/true"; expected ${command}`],
+    [
+      '[bind.a]\nrun = [["/bin/a", 5], [], ["/bin/b"]]',
+      `f:2: bind.a.run[0] is an array; expected ${command}`,
+      `f:2: bind.a.run[1] is []; expected ${command}`,
+    ],
     ['[rule.a]\nmatch.mac = "00:16:3e:aa:00"', `f:2: rule.a.match.mac is "00:16:3e:aa:00"; expected ${mac}`],
     ['[rule.a]\nmatch.mac = "zz*"', `f:2: rule.a.match.mac is "zz*"; expected ${mac}`],
     [
@@ -124,12 +154,9 @@ describe('a fault names file, line, key, value and what was expected', () => {
     ],
     [
       '[bind.a]\ngateway = ["10.0.0.1", "10.0.0.2"]',
-      'f:2: bind.a.gateway is an array; expected an IPv4 or IPv6 address, or an array with one of each',
+      'f:2: bind.a.gateway is ["10.0.0.1", "10.0.0.2"]; expected an IPv4 or IPv6 address, or an array with one of each',
     ],
-    [
-      '[bind.a]\nrun = [["rm", "-rf"]]',
-      'f:2: bind.a.run is an array; expected commands, each an array of words that begins with an absolute path: [["/bin/echo", "here"]]',
-    ],
+    ['[bind.a]\nrun = [["rm", "-rf"]]', `f:2: bind.a.run[0] is ["rm", "-rf"]; expected ${command}`],
     [
       '[bind.a]\nprobe = "nas"',
       'f:2: bind.a.probe is "nas"; expected an address to ping, "arp ADDRESS", or "tcp ADDRESS:PORT" with an IPv6 address in brackets',
@@ -159,6 +186,18 @@ describe('a fault names file, line, key, value and what was expected', () => {
   });
 });
 
+test.each(['bridge', 'bind', 'script'])('what a [%s.foo] left empty could have is a setting of it', async (table) => {
+  const { faults } = await parseConfig('f', `[${table}.foo]`);
+  const [, example = ''] = /a table with a setting in it, such as (.+)$/.exec(faults[0]?.expected ?? '') ?? [];
+  const { given, faults: more } = await parseConfig('f', `[${table}.foo]\n${example}`);
+  expect([given.size, more]).toEqual([1, []]);
+});
+
+test('of a script it is the file that it would be', async () => {
+  const { faults } = await parseConfig('f', '[script.foo]');
+  expect(faults[0]?.message).toMatch(/^f:1: script\.foo is a table; .*, such as file = "\/etc\/xen\/scripts\/foo"$/);
+});
+
 test('the edit distance is a distance, and counts edits', () => {
   expect([editDistance('qlen', 'qleen'), editDistance('', 'abc'), editDistance('kitten', 'sitting')]).toEqual([
     1, 3, 3,
@@ -172,6 +211,8 @@ test('the edit distance is a distance, and counts edits', () => {
     }),
   );
 });
+
+const NO_TSO = 'is "on"; expected tx_checksum = "on" beside it: the kernel turns TSO off where checksums are off';
 
 describe('files', () => {
   const load = async () => {
@@ -246,6 +287,91 @@ describe('files', () => {
   ])('a binding to nothing, or to two things: %j', async (text, fault) => {
     const main = await write('vifd.toml', `\n[bind.a]\n${text}\n`);
     await expect(load()).rejects.toThrow(`${main}:3: ${fault}`);
+  });
+
+  test.each([
+    [
+      'bind.a',
+      'when.interface = "eth9"',
+      'is a table that gives nothing; expected addresses, routes, gateway, forwarding, masquerade, probe, run, units or gone.run in it',
+    ],
+    [
+      'bind.a',
+      'when.bridge = "xen*"\nunits = "x.mount"',
+      '.when.bridge is "xen*"; expected the name of one interface, of at most 15 characters, without *',
+    ],
+    ['bind.a', 'when.bridge = "b"\naddresses = "10.0.0.1/8"\nmetric = 5', '.metric is 5; expected a gateway beside it'],
+    ['bridge.b', 'stp = true\nforward_delay = 1', '.forward_delay is 1; expected 2 or more with stp = true'],
+    ['bridge.b', 'vlan_filtering = false\nvlan = "5"', '.vlan is "5"; expected vlan_filtering = true beside it'],
+    ['bridge.b', 'addresses = "10.0.0.1/8"\nmetric = 5', '.metric is 5; expected a gateway beside it'],
+    [
+      'bridge.b',
+      'ports = ["eth0", "eth1"]\n[bridge.a]\nports = "eth2"\n[bridge.c]\nports = "eth1"',
+      'bridge.c.ports is "eth1"; expected cards of which none is a port of [bridge.b] as well',
+    ],
+    [
+      'rule.r',
+      'mode = "openvswitch"\nguard = "ip"',
+      '.guard is "ip"; expected none or "off" where mode is "openvswitch": its frames pass nftables by, flows of Open vSwitch could do it',
+    ],
+    ['vif', 'mode = "bridge"\ndhcp = true', '.dhcp is true; expected mode = "routed" or "nat" beside it'],
+    ['vif', 'tx_checksum = "off"\ntso = "on"', `.tso ${NO_TSO}`],
+    ['vif', 'profile = "speed"\ntx_checksum = "off"\ntso = "on"', `.tso ${NO_TSO}`],
+    ['vif', 'tso = "on"', `.tso ${NO_TSO}`],
+    ['vif', 'tso = "on"\n[rule.a]\nprofile = "pf"\n[rule.b]\ntx_checksum = "off"', `.tso ${NO_TSO}`],
+    ['rule.r', 'tso = "on"\nmode = "bridge"', `.tso ${NO_TSO}`],
+    ['rule.r', 'tso = "on"\nprofile = "pf"\n[vif]\ntx_checksum = "on"', `.tso ${NO_TSO}`],
+  ])('what cannot all be meant: [%s] %j', async (table, text, fault) => {
+    await write('vifd.toml', `[${table}]\n${text}\n`);
+    await expect(load()).rejects.toThrow(
+      fault.startsWith('b') ? fault : `${table}${fault.startsWith('.') ? '' : ' '}${fault}`,
+    );
+  });
+
+  test.each([
+    'vif.tso = "on"\nvif.tx_checksum = "on"',
+    'vif.tso = "on"\nvif.tx_checksum = "keep"',
+    'vif.tso = "on"\nvif.profile = "speed"',
+    'vif.tso = "on"\nvif.profile = "pf"\nvif.tx_checksum = "on"',
+    'vif.tso = "on"\nrule.a.profile = "speed"',
+    'vif.tx_checksum = "on"\nrule.a.tso = "on"',
+    'rule.a.tx_checksum = "keep"\nrule.b.tso = "on"',
+    'vif.tso = "off"\nrule.a.tso = "keep"',
+  ])('tso where something may leave it the checksums: %j', async (text) => {
+    await write('vifd.toml', text);
+    expect((await load()).files).toHaveLength(1);
+  });
+
+  test.each([
+    ['[bind.x]\nwhen.interface = "a"\nprobe = "tcp 10.0.0.5"', 'bind.x.probe'],
+    ['[bind.x]\nwhen.interface = "a"\nunits = ["x.mount", 5]', 'bind.x.units[1]'],
+    ['[bind.x]\nwhen.bridge = "a*"\nunits = "x.mount"', 'bind.x.when.bridge'],
+    ['[bind.x]\nwhen.bridge = "a"\naddress = "10.0.0.1/8"', 'bind.x.address'],
+    ['[bridge.b]\ngateway = "a"\nmetric = 5', 'bridge.b.gateway'],
+    ['[vif]\ntx_checksum = "yes"\ntso = "on"', 'vif.tx_checksum'],
+  ])('a table with a fault in it is not said to lack what is at fault: %j', async (text, key) => {
+    await write('vifd.toml', text);
+    await expect(load()).rejects.toMatchObject({ name: 'ConfigError', key }); // of several there would be a VifdError
+  });
+
+  test('nor is one of which a part may stand in a file that cannot be read; all others are judged', async () => {
+    const good = await write('vifd.toml', '[bind.x]\nwhen.bridge = "a"\n[bind.xy]\nqlen = 1');
+    await expect(load()).rejects.toMatchObject({
+      message: expect.stringMatching(
+        new RegExp(`^${good}:4: bind.xy.qlen .*\n${good}:2: bind.x is a table that gives`),
+      ),
+    });
+    const bad = await write('vifd.d/a.toml', '[bind.x]\nunits = ');
+    await write('vifd.toml', '[bind.x]\nwhen.bridge = "a"');
+    await expect(load()).rejects.toMatchObject({ name: 'ConfigError', file: bad, key: '' });
+  });
+
+  test('what one table says and another refines is no contradiction', async () => {
+    await write(
+      'vifd.toml',
+      'vif.guard = "ip"\nvif.dhcp = true\n[rule.a]\nmode = "openvswitch"\nguard = "off"\ndhcp = false\n',
+    );
+    expect(await load()).toMatchObject({ config: { vif: { guard: 'ip' } } });
   });
 
   test('drop-ins alone', async () => {

@@ -77,3 +77,8 @@ test('what another removes may go after the grace, and goes a while later when t
   now += 1_500;
   expect(vif.isOver()).toBe(true);
 });
+
+test('a word of dom0 whose event is late or lost: dom0 has the whole grace from when it was read', () => {
+  const late = departure({ changedAt: now - 60_000, leaving: 1 });
+  expect(late.begin('closed', CLOSED)).toBe(1_000);
+});

@@ -59,6 +59,14 @@ describe('where xenstore is', () => {
       'xenstore: not available: /nowhere/xenbus does not exist; leave the path out to have it found',
     ));
 
+  test('a path of $XENSTORED_PATH that does not exist', async () => {
+    vi.stubEnv('XENSTORED_PATH', '/nowhere/socket');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(await sentence(openTransport())).toBe(
+      'xenstore: not available: /nowhere/socket, named by $XENSTORED_PATH, does not exist; start xenstored, or unset XENSTORED_PATH to have it found',
+    );
+  });
+
   test('nowhere', async () => {
     vi.stubEnv('XENSTORED_PATH', '');
     onTestFinished(() => void vi.unstubAllEnvs());

@@ -35,6 +35,7 @@ test('a vif in order passes every station, and nothing is to be done', () => {
     'the kernel has made the interface vif5.0',
     'the bridge br0 is there and up; ports: 2',
     'vif5.0 has all that was asked for',
+    'no guard is asked for: the guest may send as anybody',
     'MTU 1500',
     'hotplug-status is "connected": the kernel may let the guest connect',
     "the guest's driver is Connected",
@@ -56,6 +57,15 @@ test.each<[string, string, Partial<VifSeen>]>([
 ])('%s: %s', (station, says, more) =>
   expect(explain(seen(more))).toContainEqual({ station, verdict: 'ok', says, remedy: '' }),
 );
+
+/** In order, but for what its frames pass by. */
+function onOpenvswitch(): Partial<VifSeen> {
+  const nodes = { script: '/etc/xen/scripts/vif-openvswitch', bridge: 'ovs0', ip: '192.0.2.7 192.0.2.8' };
+  const { want } = unlike(nodes);
+  if (want?.mode !== 'openvswitch') throw new Error('it is no port of Open vSwitch');
+  const port = { ...want.port, vlanMode: '', ifindex: 8, ofport: 1 };
+  return { ...unlike(nodes), link: link({ master: 0 }), place: { mode: 'openvswitch', port, fresh: false } };
+}
 
 const RULED = { vif: {}, rules: [{ name: 'a', mtu: 1500, profile: 'pf' }] } as const;
 const NO_STATE = { state: undefined, online: false, hotplugStatus: undefined, hotplugError: undefined };
@@ -136,7 +146,7 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
     'netback',
     'wrong',
     { live: live({ state: '5' }), kernelError: '28 writing feature-sg' },
-    'the backend is Closing; the kernel says: "28 writing feature-sg"; the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 41 fit. Raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf',
+    'the backend is Closing; the kernel says: "28 writing feature-sg"; the xenstore quota of this driver domain is used up: each vif takes 23 or 24 of the 1000 nodes it may own, so about 40 fit. Raise it in dom0: xenstore-control quota set nodes 10000 (from Xen 4.17 on, at once); for good: xenstored -E 10000, or quota-maxentity in oxenstored.conf',
     'see the kernel log of this domain: dmesg | grep vif',
   ],
   [
@@ -223,6 +233,13 @@ const CASES: [string, Verdict, Partial<VifSeen>, string, string][] = [
     { features: { ...NO_FEATURES, wanted: new Set(['tx-checksum-ipv4']) } },
     'not in force on vif5.0: off: tx-checksum-ipv4',
     'vifd repairs it within 20 s; if it comes back, another program changes it: ip monitor link shows what, vifd doctor may name it',
+  ],
+  [
+    'guard',
+    'note',
+    { ...onOpenvswitch(), bridge: undefined },
+    'nothing holds the guest to 192.0.2.7 and 192.0.2.8 (ip= of dom0): frames of Open vSwitch pass nftables by',
+    'let flows of Open vSwitch do it, and set guard = "off" for the vif',
   ],
   [
     'mtu',

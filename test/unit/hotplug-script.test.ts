@@ -73,7 +73,8 @@ describe('a program', () => {
       'script vif-mine failed: RTNETLINK answers: Operation not permitted',
       'what vifd may not do its scripts may not do either: see "User scripts" in the README',
     ],
-    ['kill -TERM $$', 'script vif-mine failed: exit status SIGTERM', 'its output is in the log'],
+    ['kill -TERM $$', 'script vif-mine failed: ended by SIGTERM', 'its output is in the log'],
+    ['kill -KILL $$', 'script vif-mine failed: ended by SIGKILL', 'its output is in the log'],
   ])('%s', async (text, error, hint) => expect(await run(sh(text))).toMatchObject({ error, hint }));
 
   test('that never ends its line costs no memory', async () => {
@@ -118,6 +119,25 @@ describe('a program', () => {
     await eventually(() => !isAlive(pid));
     await expect(programs.run(sh('true'), () => undefined).ended).rejects.toMatchObject({ code: 'ECANCELED' });
   });
+});
+
+test('of one place one program runs after the other, also after one that is killed before its turn; elsewhere none waits', async () => {
+  const programs = new Programs();
+  const lines: string[] = [];
+  const one = sh('echo $1 begins; sleep $2; echo $1 ends');
+  const start = (place: string, name: string, seconds: string) =>
+    programs.run({ ...one, place, args: [name, seconds] }, (line) => lines.push(line));
+  const first = start('a', 'first', '0.3');
+  const killed = start('a', 'killed', '0');
+  const third = start('a', 'third', '0');
+  const elsewhere = start('b', 'elsewhere', '0');
+  killed.kill();
+  await expect(killed.ended).rejects.toMatchObject({ code: 'ECANCELED' });
+  await Promise.all([first, third, elsewhere].map(({ ended }) => ended));
+  expect(lines.filter((line) => !line.includes('elsewhere'))).toEqual(
+    ['first begins', 'first ends', 'third begins', 'third ends'].map((line) => `"${line}"`),
+  );
+  expect(lines.indexOf('"elsewhere ends"')).toBeLessThan(lines.indexOf('"first ends"'));
 });
 
 /** A zombie is none. */

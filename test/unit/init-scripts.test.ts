@@ -32,10 +32,10 @@ function sh(words: string[], env: Record<string, string> = {}): [string, number 
 describe('SysV', () => {
   const pidfile = () => join(root, 'vifd.pid');
   const log = () => readFileSync(join(root, 'vifd.log'), 'utf8');
-  const init = (word: string, args = '') =>
+  const init = (word: string, args = '', file = 'vifd.pid') =>
     sh(['scripts/service/vifd.sysv', word], {
       VIFD: join(root, 'vifd'),
-      VIFD_PIDFILE: pidfile(),
+      VIFD_PIDFILE: join(root, file),
       VIFD_LOG: join(root, 'vifd.log'),
       VIFD_ARGS: args,
     });
@@ -89,6 +89,21 @@ while :; do sleep 0.1; done
     expect(log()).toContain('vifd: no good\n');
   });
 
+  test('where no pid file can be written vifd is found all the same, and nothing else', () => {
+    inDomain();
+    const where = 'none/vifd.pid'; // there is no such directory
+    const [said, status] = init('start', '', where);
+    expect(status).toBe(0);
+    const pid = Number(/^vifd runs \(process (\d+)\), but without its pid file \S+; see \S+$/m.exec(said)?.[1]);
+    expect(init('status', '', where)).toEqual([`vifd is running (process ${pid})\n`, 0]);
+    expect(init('status')).toEqual(['vifd is not running\n', 3]); // that of another pid file
+    expect(init('start', '', where)).toEqual([`vifd is running already (process ${pid})\n`, 0]);
+    expect(init('reload', '', where)).toEqual(['', 0]);
+    expect(init('stop', '', where)).toEqual(['', 0]);
+    expect(existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toBeFalsy();
+    expect(init('status', '', where)).toEqual(['vifd is not running\n', 3]);
+  });
+
   test('one that does not end when asked to is ended', () => {
     inDomain();
     init('start', '--stays');
@@ -140,6 +155,13 @@ ${calls}`,
   test('runs vifd in the foreground under the supervisor, with the settings', () => {
     const [text] = openrc('echo "$supervisor $command $command_args"', 'VIFD_ARGS="--log-level debug"');
     expect(text).toBe('supervise-daemon /usr/bin/vifd run --log-format json --log-level debug\n');
+  });
+
+  test.each([
+    ['as the systemd unit has it', '', '-500'],
+    ['or as the admin has it', 'SSD_OOM_SCORE_ADJ=-900', '-900'],
+  ])('the kernel’s OOM score: %s', (_, settings, score) => {
+    expect(openrc('env', settings)[0].split('\n')).toContain(`SSD_OOM_SCORE_ADJ=${score}`);
   });
 
   test('loads netback where it has something to do', () => {

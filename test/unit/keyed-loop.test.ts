@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { KeyedLoop } from '../../src/vif/keyed-loop.js';
+import { KeyedLoop } from '../../src/keyed-loop.js';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

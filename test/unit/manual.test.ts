@@ -29,6 +29,7 @@ test('vifd.8 has every command, every flag and the exit codes', () => {
     expect(text).toContain(word);
   expect(text).toMatch(/3 {2}no xenstore here/);
   expect(text).toContain('vifd 1.2.3');
+  expect(text).toContain('\\fBvifd dom0 units\\fR [options] <nicdom...>');
 });
 
 const page = render('vifd.8', vifd).replaceAll('\\-', '-');

@@ -191,6 +191,22 @@ describe('the file', () => {
     expect(warnings).toEqual([]);
   });
 
+  test('a session that begins is written at once, however short ago the last time was', async () => {
+    const metrics = new Metrics('1');
+    const output = MetricsFile.begin(file, metrics, log);
+    metrics.failed('ENOBRIDGE');
+    await pass(10);
+    const connected = () => parsePrometheus(readFileSync(file, 'utf8')).value('vifd_xenstore_connected');
+    expect(connected()).toBe(0);
+    metrics.begin(() => []);
+    await pass(10);
+    expect(connected()).toBe(1);
+    metrics.scanned();
+    await pass(14_000);
+    expect(scans()).toBe(1);
+    await output.close();
+  });
+
   test('without a change it is not touched, and no timer runs', async () => {
     const metrics = new Metrics('1');
     const output = MetricsFile.begin(file, metrics, log);

@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Children } from '../../src/child.js';
 import { readRecord } from '../../src/monitor/record-file.js';
 import { Recorder } from '../../src/monitor/recorder.js';
+import { Generation } from '../../src/network/generation.js';
 import { TABLES } from '../../src/network/guard-table.js';
 import { Nft } from '../../src/network/nft.js';
 import { Nftables } from '../../src/network/nftables.js';
@@ -105,7 +107,7 @@ describe('the status socket', () => {
     const dir = join(scratch(), 'x'.repeat(120));
     const lines: string[] = [];
     const log = pino({ base: null }, { write: (line: string) => void lines.push(JSON.parse(line).msg) });
-    await StatusSocket.open({ dir, log, metrics: () => '', follow: () => () => undefined });
+    await StatusSocket.open({ dir, log, metrics: () => '', config: () => [], follow: () => () => undefined });
     expect(lines.join()).toContain(`${dir}/status is too long for a socket; name a shorter directory in VIFD_RUN_DIR`);
   });
 });
@@ -118,7 +120,8 @@ describe('nftables', () => {
     vi.stubEnv('PATH', `${dir}:/usr/bin:/bin`);
     onTestFinished(() => void vi.unstubAllEnvs());
   }
-  const guard = () => new Nftables(TABLES.bridge, new Nft()).set('vif5.0', { chain: 'guard_1', rules: ['drop'] });
+  const guard = () =>
+    new Nftables(TABLES.bridge, new Nft(), new Generation()).set('vif5.0', { chain: 'guard_1', rules: ['drop'] });
 
   test('is not there', async () => {
     vi.stubEnv('PATH', scratch());
@@ -133,7 +136,7 @@ describe('nftables', () => {
     vi.stubEnv('PATH', scratch());
     onTestFinished(() => void vi.unstubAllEnvs());
     await expect(
-      new Nftables(TABLES.nat, new Nft()).set('vif5.0', { chain: 'masquerade_1', rules: [] }),
+      new Nftables(TABLES.nat, new Nft(), new Generation()).set('vif5.0', { chain: 'masquerade_1', rules: [] }),
     ).rejects.toMatchObject({
       message: 'the vif cannot be masqueraded: nft cannot be run (ENOENT)',
       hint: 'install nftables, or route: mode = "routed"',
@@ -151,10 +154,33 @@ describe('nftables', () => {
   test('hangs', async () => {
     fakeNft('[ "$1" = -j ] && exit 1; exec sleep 30');
     await expect(guard()).rejects.toMatchObject({
-      message: 'the vif cannot be guarded: nft refused the rules',
+      message: 'the vif cannot be guarded: nft has not done it',
       hint: 'it did not end within 5 s',
     });
   }, 20_000);
+
+  test('is killed by another', async () => {
+    fakeNft('[ "$1" = -j ] && exit 1; kill -KILL $$');
+    await expect(guard()).rejects.toMatchObject({
+      message: 'the vif cannot be guarded: nft has not done it',
+      hint: 'it was ended by SIGKILL',
+    });
+  });
+
+  test('is ended at once, and not begun anew, when nobody waits for its vifs any more', async () => {
+    fakeNft('exec sleep 30');
+    const children = new Children();
+    const guards = new Nftables(TABLES.bridge, new Nft(children), new Generation());
+    const set = guards.set('vif5.0', { chain: 'guard_1', rules: ['drop'] }).catch(({ code }) => code);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const begin = performance.now();
+    children.pause();
+    expect(await set).toBe('ECANCELED'); // and no reason to do without
+    expect(performance.now() - begin).toBeLessThan(500);
+    fakeNft('exit 0');
+    children.resume();
+    await guards.set('vif5.0', undefined);
+  });
 });
 
 test('a bridge that filters no VLANs', async () => {

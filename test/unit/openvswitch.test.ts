@@ -249,7 +249,13 @@ describe('the database', () => {
       ifindex: 0,
       ofport: -1,
     });
-    expect(() => parseOvsState('')).toThrow(SyntaxError);
+    for (const text of ['', 'null\nnull\nnull', '{"headings":[],"data":[null]}\n{}\n[]'])
+      expect(() => parseOvsState(text)).toThrow(
+        expect.objectContaining({
+          code: 'EOVS',
+          message: 'ovs-vsctl has answered with something else than the tables that it was asked for',
+        }),
+      );
   });
 
   test.each<[string, Partial<SeenOvsPort>, number?]>([
@@ -303,6 +309,7 @@ describe('ovs-vsctl', () => {
       'the database of Open vSwitch cannot be reached (Permission denied); vifd runs as a user that may not: see "Open vSwitch" in the README',
     ],
     ['echo "ovs-vsctl: no" >&2; exit 1', 'Open vSwitch has refused it; "no"'],
+    ['kill -KILL $$', 'Open vSwitch has not done it; ovs-vsctl was ended by SIGKILL'],
     [
       'kill -ALRM $$',
       'Open vSwitch has not done it within 5 s; see whether ovs-vswitchd runs: systemctl status ovs-vswitchd',

@@ -26,6 +26,7 @@ describe('status', () => {
           mode: 'bridge',
           bridge: 'br0',
           addresses: [],
+          heldTo: null,
           mac: '00:16:3e:01:02:03',
           mtu: 1500,
           backendState: 'Connected',

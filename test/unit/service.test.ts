@@ -1,12 +1,14 @@
 /** What a service manager is told, and the files that make vifd a service. */
+
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildSync } from 'esbuild';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { aborted } from '../../src/agent.js';
 import { journalLine, withPriority } from '../../src/logger.js';
 import { Pidfile } from '../../src/service/pidfile.js';
 import { describe as describeCounts, ServiceReport } from '../../src/service/report.js';
@@ -48,6 +50,8 @@ describe('the report to a service manager', () => {
     await service.begin({ counts: () => counts, prove: async () => undefined });
     await vi.advanceTimersByTimeAsync(10_000);
     counts.connected = 2;
+    service.changed();
+    service.changed();
     await vi.advanceTimersByTimeAsync(10_000);
     service.pause('the connection to xenstore is lost');
     await vi.advanceTimersByTimeAsync(10_000);
@@ -59,6 +63,16 @@ describe('the report to a service manager', () => {
       'STATUS=the connection to xenstore is lost',
       'STOPPING=1',
     ]);
+  });
+
+  test('where nothing changes nothing wakes it but the watchdog', async () => {
+    const { service, sent } = report();
+    await service.begin({ counts: () => none, prove: async () => undefined });
+    expect(vi.getTimerCount()).toBe(0);
+    service.changed();
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(sent).toEqual(['READY=1', 'STATUS=0 vifs connected']);
   });
 
   test('a sign of life follows a proof, at least twice within the limit', async () => {
@@ -201,7 +215,7 @@ describe('the pid file', () => {
 
   test('a directory that is not there is a sentence', async () => {
     await expect(Pidfile.take(join(scratch(), 'none', 'vifd.pid'))).rejects.toThrow(
-      /^the pid file \S+ cannot be written \(ENOENT\); its directory must be vifd's to write$/,
+      /^the pid file \S+ cannot be written \(ENOENT\); \S+\/none must be there and vifd's to write$/,
     );
   });
 });
@@ -313,4 +327,12 @@ describe('whether an init script has something to do', () => {
     const { status } = spawnSync('sh', ['-c', script], { env: { ...process.env, ...env, VIFD_ROOT: root } });
     expect(status === 0).toBe(wanted);
   });
+});
+
+test('however often somebody waits for the end, it is listened for once', async () => {
+  const end = new AbortController();
+  const waiting = Array.from({ length: 20 }, () => aborted(end.signal));
+  expect(getEventListeners(end.signal, 'abort')).toHaveLength(1);
+  end.abort();
+  await Promise.all([...waiting, aborted(end.signal), aborted(AbortSignal.abort())]);
 });

@@ -39,7 +39,7 @@ class Records {
 async function open(dir = scratch()) {
   const records = new Records();
   const { log, follow } = records;
-  const socket = await StatusSocket.open({ dir, log, follow, metrics: () => 'vifd_up 1\nother 2\n' });
+  const socket = await StatusSocket.open({ dir, log, follow, metrics: () => 'vifd_up 1\nother 2\n', config: () => [] });
   if (socket !== undefined) onTestFinished(() => socket.close().catch(() => undefined));
   return { dir, path: join(dir, 'status'), records, socket };
 }
@@ -257,4 +257,23 @@ test('no agent, no directory, no socket that may be used, no answer: sentences w
   const startedAt = performance.now();
   await expect(ask({})).rejects.toMatchObject({ code: 'ETIMEDOUT', message: /does not answer; is it stopped\?/ });
   expect(performance.now() - startedAt).toBeLessThan(8_000);
+});
+
+test('who listens there and never ends a line is not heard for ever', async () => {
+  const dir = scratch();
+  const path = join(dir, 'status');
+  const endless = createServer((client) => {
+    client.on('error', () => undefined);
+    const more = () => {
+      while (client.writable && client.write('x'.repeat(1 << 16)));
+    };
+    client.on('drain', more);
+    more();
+  }).listen(path);
+  onTestFinished(() => void endless.close());
+  await once(endless, 'listening');
+  await expect(collect(askAgent('metrics', { dir }))).rejects.toMatchObject({
+    code: 'EPROTO',
+    message: `${path}: a line of more than 1048576 characters; no vifd answers there`,
+  });
 });

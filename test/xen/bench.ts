@@ -4,6 +4,7 @@
  */
 import { createClient, vifSpec, xl } from './guests.js';
 import { Lab } from './lab.js';
+import { measureRest, type Rest, type Row, restRows } from './rest.js';
 
 export interface Burst {
   readonly vifs: number;
@@ -29,7 +30,8 @@ export interface Figures {
   readonly xlDetachMs: readonly number[];
   readonly cpuSecondsPerAttach: number;
   readonly bursts: readonly Burst[];
-  readonly residentMb: number;
+  /** At rest, with one connected vif. */
+  readonly rest: Rest;
 }
 
 interface Change {
@@ -72,8 +74,7 @@ async function measure(lab: Lab, bursts: readonly number[]): Promise<Figures> {
   const singles = await changes(lab);
   const result = [];
   for (const vifs of bursts) result.push(await burst(lab, vifs));
-  const pid = await lab.mustNicdom('cat /run/lab-agent.pid');
-  const kb = await lab.mustNicdom(`awk '$1 == "VmRSS:" { print $2 }' /proc/${pid}/status`);
+  const rest = await measureRest(lab);
   const one = Array.from({ length: 5 }, (_, i) => `${domid}/${i + 1}`);
   return {
     agent: lab.options.agent,
@@ -83,7 +84,7 @@ async function measure(lab: Lab, bursts: readonly number[]): Promise<Figures> {
     xlDetachMs: xlDetachMs.sort((a, b) => a - b),
     cpuSecondsPerAttach: (busy - idle) / 5,
     bursts: result,
-    residentMb: Number(kb) / 1024,
+    rest,
   };
 }
 
@@ -188,7 +189,7 @@ export function table(ours: Figures, theirs: Figures): string {
       s.toFixed(2),
     ),
     ...ours.bursts.flatMap((burst, i) => burstRows(burst, theirs.bursts[i] ?? burst, row)),
-    row('resident memory of the agent, MB', ours.residentMb, theirs.residentMb, (mb) => mb.toFixed(1)),
+    ...restRows(ours.rest, theirs.rest, row),
   ];
   const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)));
   return rows
@@ -198,11 +199,7 @@ export function table(ours: Figures, theirs: Figures): string {
     .join('\n');
 }
 
-function burstRows(
-  a: Burst,
-  b: Burst,
-  row: (name: string, a: number, b: number, show?: (n: number) => string) => string[],
-): string[][] {
+function burstRows(a: Burst, b: Burst, row: Row): string[][] {
   const name = `${a.vifs} vifs at once`;
   return [
     [`${name}: connected`, `${a.connected}/${a.vifs}`, `${b.connected}/${b.vifs}`, ''],

@@ -1,7 +1,8 @@
 /** What dom0 does by itself: waiting for a guest's network, and giving it back after the driver domain has been restarted. */
 import { expect, test } from 'vitest';
+import { printMeasured } from '../support/measured.js';
 import { createClient, domidOf, storeVifs, untilGone, untilPings, xl } from './guests.js';
-import type { Lab } from './lab.js';
+import { type Lab, timed, tookMs } from './lab.js';
 
 /** `vifd dom0` in dom0. Resolves with exit code and output, as dom0() does. */
 const vifd = (lab: Lab, words: string) => lab.dom0(`vifd dom0 ${words}`, 300_000);
@@ -48,7 +49,8 @@ export function recoverScenario(lab: () => Lab): void {
     await xl(lab(), NICDOM_AGAIN);
     const planned = await vifd(lab(), 'recover nicdom');
     expect(planned.out.match(/^xl network-attach /gm)).toHaveLength(3);
-    const { code, out } = await vifd(lab(), 'recover nicdom --yes --timeout 120');
+    const { code, out } = await lab().dom0(timed('vifd dom0 recover nicdom --yes --timeout 120'), 300_000);
+    printMeasured('dom0 recover: three vifs of two guests are connected', tookMs(out));
     expect({ code, out }).toEqual({ code: 0, out: expect.stringContaining('3 of 3 vifs have their network again') });
     expect(await vifd(lab(), 'wait gamma --timeout 0')).toMatchObject({ code: 0 });
     for (const name of ['alpha', 'gamma']) await untilPings(lab(), name, 2);

@@ -17,6 +17,8 @@ export interface ClientSpec {
   readonly routes?: readonly string[];
   /** `<its address>><another>`: tried until there is an answer; see untilReaches. */
   readonly reach?: readonly string[];
+  /** So often it tears its frontend down and up, as soon as it pings. */
+  readonly flaps?: number;
   /**
    * What else the vif line says, as `script=`; without `backend=` dom0 serves the vif. One for all, or one for each vif.
    * A `+` stands for a space within a value.
@@ -75,6 +77,7 @@ export async function describeClient(
   const { address = `10.77.0.${number}/24`, addresses = [], routes = [], reach = [] } = more;
   const lists = { vlans, addresses, routes, reach };
   const asked = Object.entries(lists).map(([what, words]) => `lab_${what}=${words.join(',')}`);
+  if (more.flaps) asked.push(`lab_flap=${more.flaps}`);
   await lab.putFile(
     `/guests/${name}.cfg`,
     [

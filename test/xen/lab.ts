@@ -247,6 +247,12 @@ export class Lab {
   }
 }
 
+/** A command for a domain that also says how long it took, by that domain's clock: tookMs() of its output. */
+export const timed = (command: string): string =>
+  `a=$(date +%s%N); ${command}; code=$?; echo "took $((($(date +%s%N) - a) / 1000000)) ms"; (exit $code)`;
+
+export const tookMs = (out: string): number => Number(/took (\d+) ms/.exec(out)?.[1]);
+
 function demandSuccess(where: string, command: string, { code, out }: Result): string {
   if (code !== 0) throw new Error(`${where}: exit code ${code} of: ${command}\n${out}`);
   return out.trim();

@@ -1,5 +1,6 @@
 /** What an agent must survive: its own end, and settings changed behind its back. */
 import { expect, test } from 'vitest';
+import { printMeasured } from '../support/measured.js';
 import { createClient, domidOf, feature, isConnected, links, storeVifs, untilConnected, untilPings } from './guests.js';
 import type { Lab } from './lab.js';
 
@@ -20,7 +21,7 @@ export function terminateScenario(lab: () => Lab): void {
       echo "code=$code ms=$((($(date +%s%N) - a) / 1000000))"`;
     const out = await lab().mustNicdom(script, 90_000);
     const [, code, ms] = /code=(\d+) ms=(\d+)/.exec(out) ?? [];
-    console.log(`SIGTERM: exit code ${code} after ${ms} ms`);
+    printMeasured('SIGTERM, with the xenstore device open: it ends', Number(ms));
     expect(code).toBe('0');
     expect(Number(ms)).toBeLessThan(2_000);
     expect((await links(lab())).get(`vif${domid}.0`)).toEqual(before);

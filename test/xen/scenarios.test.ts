@@ -5,6 +5,7 @@
 import { describe } from 'vitest';
 import { devdScenarios } from './devd-scenarios.js';
 import { recoverScenario, waitScenario } from './dom0-scenarios.js';
+import { crowdScenario, flapScenario, pauseScenario, saveScenario } from './load-scenarios.js';
 import { guardScenario, observeScenario, routedScenario, userScriptScenario, vlanScenario } from './mode-scenarios.js';
 import {
   attachDetachScenario,
@@ -51,22 +52,11 @@ describe.concurrent('lane 1', () => {
     recoverScenario(lab);
   });
 
-  // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
-  describeLab(
-    'the Debian package under systemd',
-    { xenstored: 'xenstored', agent: 'service', files: makePackages },
-    (lab) => {
-      installScenario(lab);
-      sandboxScenario(lab);
-      attachedClientScenario(lab);
-      upgradeScenario(lab);
-      serviceReloadScenario(lab);
-      killedScenario(lab);
-      watchdogScenario(lab);
-      bootScenario(lab);
-      purgeScenario(lab);
-    },
-  );
+  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
+    devdScenarios(lab);
+    devdScriptScenarios(lab);
+    udevScenarios(lab);
+  });
 });
 
 describe.concurrent('lane 2', () => {
@@ -84,9 +74,24 @@ describe.concurrent('lane 2', () => {
     userScriptScenario(lab);
   });
 
-  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
-    devdScenarios(lab);
-    devdScriptScenarios(lab);
-    udevScenarios(lab);
-  });
+  // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
+  describeLab(
+    'the Debian package under systemd',
+    { xenstored: 'xenstored', agent: 'service', files: makePackages },
+    (lab) => {
+      installScenario(lab);
+      sandboxScenario(lab);
+      attachedClientScenario(lab);
+      crowdScenario(lab);
+      flapScenario(lab);
+      upgradeScenario(lab);
+      serviceReloadScenario(lab);
+      killedScenario(lab);
+      watchdogScenario(lab);
+      pauseScenario(lab);
+      saveScenario(lab);
+      bootScenario(lab);
+      purgeScenario(lab);
+    },
+  );
 });

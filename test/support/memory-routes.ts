@@ -4,6 +4,7 @@ import { addressBytes, addressText, type Family, formatPrefix, type Prefix } fro
 import {
   isSameRoute,
   type Route,
+  type RoutesOf,
   RT_TABLE_MAIN,
   RTPROT_VIFD,
   type SeenProxy,
@@ -46,9 +47,12 @@ export abstract class MemoryRoutes {
     await this.step(ifindex);
     this.addresses.push({ ifindex, prefix });
   }
-  async listRoutes(family: Family): Promise<SeenRoute[]> {
+  async listRoutes(family: Family, of?: RoutesOf): Promise<SeenRoute[]> {
     await this.step();
-    return this.routes.filter(({ destination }) => destination.family === family);
+    const own = of !== undefined && 'protocol' in of ? of.protocol : undefined;
+    return this.routes.filter(
+      ({ destination, protocol }) => destination.family === family && (own === undefined || protocol === own),
+    );
   }
   async addRoute({ ifname }: Pick<Link, 'ifname'>, route: Route): Promise<void> {
     await this.step(route.ifindex);
