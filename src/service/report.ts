@@ -3,6 +3,7 @@
  * it is sent only after xenstore and the kernel have both answered.
  */
 import type { Logger } from 'pino';
+import { ConnectionError } from '../errors.js';
 import type { Phase } from '../vif/vif.js';
 import type { Notify } from './notify.js';
 
@@ -55,6 +56,7 @@ export class ServiceReport {
   }
 
   async end(): Promise<void> {
+    this.working = undefined;
     clearInterval(this.feeding);
     clearTimeout(this.telling);
     if (this.begun) await this.notify.send('STOPPING=1');
@@ -71,11 +73,11 @@ export class ServiceReport {
     void this.notify.send(`STATUS=${text}`);
   }
 
-  private saySilence(why: string): void {
-    if (this.working === undefined || why === this.silence) return; // a connection that is lost is said elsewhere
-    this.silence = why;
+  private saySilence({ message }: Error): void {
+    if (this.working === undefined || message === this.silence) return;
+    this.silence = message;
     const seconds = (this.notify.watchdogMs ?? 0) / 1000;
-    this.log.warn(`systemd gets no sign of life, and ends and restarts vifd when that lasts ${seconds} s: ${why}`);
+    this.log.warn(`systemd gets no sign of life, and ends and restarts vifd when that lasts ${seconds} s: ${message}`);
   }
 
   private async feed(): Promise<void> {
@@ -86,7 +88,8 @@ export class ServiceReport {
       this.silence = '';
       await this.notify.send('WATCHDOG=1');
     } catch (error) {
-      this.saySilence((error as Error).message);
+      // A connection that was lost, or closed at the end, is the session's to tell of.
+      if (!(error instanceof ConnectionError)) this.saySilence(error as Error);
     } finally {
       this.proving = false;
     }

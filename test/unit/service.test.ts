@@ -9,6 +9,7 @@ import { buildSync } from 'esbuild';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { aborted } from '../../src/agent.js';
+import { ConnectionError } from '../../src/errors.js';
 import { journalLine, withPriority } from '../../src/logger.js';
 import { Pidfile } from '../../src/service/pidfile.js';
 import { describe as describeCounts, ServiceReport } from '../../src/service/report.js';
@@ -111,6 +112,23 @@ describe('the report to a service manager', () => {
     answers = false;
     await vi.advanceTimersByTimeAsync(6_000);
     expect(warned).toEqual([sentence, sentence]);
+  });
+
+  test.each<[string, (service: ServiceReport) => unknown, Error]>([
+    ['that vifd closes', () => undefined, new ConnectionError('ECANCELED', '/dev/xen/xenbus', 'closed by vifd')],
+    ['that is lost', () => undefined, new ConnectionError('ECONNRESET', '/dev/xen/xenbus', 'closed by xenstored')],
+    ['to a kernel whose socket the end closes', (service) => service.end(), new Error('ECANCELED')],
+  ])('a connection %s during a proof is no silence', async (_, meanwhile, error) => {
+    const { service, sent, warned } = report(6_000);
+    let reject: (error: Error) => void = () => undefined;
+    const prove = () => new Promise((_resolve, no) => (reject = no));
+    await service.begin({ counts: () => none, prove });
+    await vi.advanceTimersByTimeAsync(2_000);
+    await meanwhile(service);
+    reject(error);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(warned).toEqual([]);
+    expect(sent).not.toContain('WATCHDOG=1');
   });
 
   test('none while there is no connection', async () => {
