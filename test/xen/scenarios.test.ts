@@ -1,12 +1,14 @@
 /**
- * Two lanes, each with one emulated computer at a time: a machine with two cores runs both side by side. Within a lab the
- * scenarios follow each other and build on each other.
+ * Two lanes that take about as long, each with one emulated computer at a time: a machine with two cores runs both side by
+ * side. Within a lab the scenarios follow each other and build on each other.
  */
 import { describe } from 'vitest';
+import { describeConformance } from './conformance-scenarios.js';
 import { devdScenarios } from './devd-scenarios.js';
 import { recoverScenario, waitScenario } from './dom0-scenarios.js';
 import { crowdScenario, flapScenario, pauseScenario, saveScenario } from './load-scenarios.js';
 import { guardScenario, observeScenario, routedScenario, userScriptScenario, vlanScenario } from './mode-scenarios.js';
+import { driftScenario, terminateScenario } from './robust-scenarios.js';
 import {
   attachDetachScenario,
   attachScenario,
@@ -52,14 +54,6 @@ describe.concurrent('lane 1', () => {
     recoverScenario(lab);
   });
 
-  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
-    devdScenarios(lab);
-    devdScriptScenarios(lab);
-    udevScenarios(lab);
-  });
-});
-
-describe.concurrent('lane 2', () => {
   // Stricter with a driver domain than oxenstored: it dies of a second request in flight (contract section 10.5).
   describeLab('vifd on the C xenstored', { xenstored: 'xenstored', agent: 'vifd' }, (lab) => {
     attachScenario(lab);
@@ -74,6 +68,10 @@ describe.concurrent('lane 2', () => {
     userScriptScenario(lab);
   });
 
+  describeConformance('xenstored');
+});
+
+describe.concurrent('lane 2', () => {
   // The whole way of an admin on Debian 13 and Xen 4.20: package, systemd, upgrade, faults, reboot, removal.
   describeLab(
     'the Debian package under systemd',
@@ -94,4 +92,17 @@ describe.concurrent('lane 2', () => {
       purgeScenario(lab);
     },
   );
+
+  describeLab('xl devd on oxenstored', { xenstored: 'oxenstored', agent: 'devd' }, (lab) => {
+    devdScenarios(lab);
+    devdScriptScenarios(lab);
+    udevScenarios(lab);
+  });
+
+  describeLab('vifd ended and its work spoiled', { xenstored: 'xenstored', agent: 'vifd' }, (lab) => {
+    terminateScenario(lab);
+    driftScenario(lab);
+  });
+
+  describeConformance('oxenstored');
 });
