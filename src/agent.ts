@@ -29,7 +29,7 @@ import { Reconciler } from './vif/reconciler.js';
 import { scriptWork } from './vif/script-work.js';
 import type { Phase, Vif } from './vif/vif.js';
 import { connectXenstore, type XenstoreClient } from './xenstore/client.js';
-import { BACKEND_ROOT, SERVING_NODE } from './xenstore/paths.js';
+import { BACKEND_ROOT, type BackendKey, SERVING_NODE } from './xenstore/paths.js';
 
 export interface AgentOptions {
   /** Path of a socket or device; undefined: where it is found. */
@@ -219,9 +219,9 @@ class Session implements Working {
     await this.watch();
     await this.reconciler.scan();
     if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan'); // the list may be short
-    const keys = this.reconciler.list().map(({ key }) => key);
-    this.tools.dhcp.keep(keys);
-    this.tools.hooks.keep(keys);
+    const mayBeThere = (key: BackendKey) => this.reconciler.mayBeThere(key);
+    this.tools.dhcp.keep(mayBeThere);
+    this.tools.hooks.keep(mayBeThere);
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
     this.options.log.info(

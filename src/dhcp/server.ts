@@ -17,7 +17,7 @@ import { ensureStateDirectory } from '../service/run-directory.js';
 import { writeWhole } from '../service/whole-file.js';
 import type { Attachment } from '../vif/attachment.js';
 import { offerOf } from '../vif/dhcp.js';
-import { type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
+import { type BackendKey, type KeyText, keyText, parseKeyText } from '../xenstore/paths.js';
 import { Dnsmasq, endLeftBehind } from './dnsmasq.js';
 import {
   configText,
@@ -71,10 +71,9 @@ export class DhcpServer {
     if (this.offers.delete(keyText(key))) this.loop.kickLater('dnsmasq', SETTLE_MS);
   }
 
-  /** Those vifs are all there are. Others left while nobody heard of it, and so may have all that an earlier vifd served. */
-  keep(keys: readonly BackendKey[]): void {
-    const there = new Set(keys.map(keyText));
-    for (const text of this.offers.keys()) if (!there.has(text)) this.offers.delete(text);
+  /** Others left while nobody heard of it, and so may have all that an earlier vifd served. */
+  keep(mayBeThere: (key: BackendKey) => boolean): void {
+    for (const text of this.offers.keys()) if (!mayBeThere(parseKeyText(text))) this.offers.delete(text);
     this.loop.kickLater('dnsmasq', SETTLE_MS);
   }
 

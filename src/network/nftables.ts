@@ -187,14 +187,14 @@ export class Nftables {
 
   private faultOf({ code, signal, isLate, err }: Ended): AttachError {
     const cannot = `the vif cannot be ${this.form.purpose}`;
-    if (isLate)
-      return new AttachError('ENFTTIME', `${cannot}: ${UNDONE}`, `it did not end within ${NFT_MAX_MS / 1000} s`);
+    if (isLate) return new AttachError('ENFTTIME', `${cannot}: ${UNDONE}`, LATE);
     if (code === null) return new AttachError('ENFT', `${cannot}: ${UNDONE}`, `it was ended by ${signal}`);
     return new AttachError('ENFT', `${cannot}: nft refused the rules`, printable(err.split('\n')[0] ?? '', 200));
   }
 }
 
 const UNDONE = 'nft has not done it';
+const LATE = `it did not end within ${NFT_MAX_MS / 1000} s; see what it waits for: time nft list ruleset`;
 
 /** The words of libnftables-json(5) that matter here; others may have put anything into the table. */
 interface Listed {

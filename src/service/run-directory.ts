@@ -65,7 +65,10 @@ async function refuseStrangeWay(dir: string): Promise<void> {
   throw new VifdError('EINSECURE', `${path} ${what}, who could put another directory in place of ${dir}: ${remedy}`);
 }
 
-/** With all above it; resolves with the first that was not there. mkdir() of Node.js never ends where none can be made, as in /proc. */
+/**
+ * With all above it; resolves with the first that was not there. mkdir() of Node.js never ends where none can be made, as
+ * in /proc.
+ */
 async function make(dir: string, mode?: number): Promise<string | undefined> {
   const made = () => mkdir(dir, mode).then(() => true, notThere);
   const here = await made();

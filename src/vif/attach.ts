@@ -37,8 +37,6 @@ export interface Spared {
   readonly said: 'nothing' | 'something' | 'connected';
   /** The interface is overdue: look for it under names that are not its own. */
   readonly overdue: boolean;
-  /** The name for which all has been done for the guard already. */
-  readonly guarded?: string | undefined;
 }
 
 export interface AttachIo {
@@ -112,7 +110,17 @@ const chainOf = (
   kernel: KernelNetwork,
 ): Promise<string | undefined> => kernel.getGuard(ifname, guard === undefined ? 'stale' : 'now', table);
 
-async function attachInTurn(want: Attachment, kernel: KernelNetwork, spared: Spared): Promise<Attached | undefined> {
+/** In its turn. */
+interface SparedInTurn extends Spared {
+  /** The name for which all has been done for the guard already; undefined: none. */
+  readonly guarded: string | undefined;
+}
+
+async function attachInTurn(
+  want: Attachment,
+  kernel: KernelNetwork,
+  spared: SparedInTurn,
+): Promise<Attached | undefined> {
   try {
     return await attachOnce(want, kernel, spared);
   } catch (error) {
@@ -122,7 +130,11 @@ async function attachInTurn(want: Attachment, kernel: KernelNetwork, spared: Spa
   }
 }
 
-async function attachOnce(want: Attachment, kernel: KernelNetwork, spared: Spared): Promise<Attached | undefined> {
+async function attachOnce(
+  want: Attachment,
+  kernel: KernelNetwork,
+  spared: SparedInTurn,
+): Promise<Attached | undefined> {
   const [link, found] = await Promise.all([
     findLink(want, kernel, spared.overdue || undefined),
     findPlace(want, kernel),

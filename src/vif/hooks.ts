@@ -62,10 +62,9 @@ export class Hooks {
     if (this.present.delete(key) && facts !== undefined) this.tell('left', facts);
   }
 
-  /** Those vifs are all there are. Others left while nobody heard of it. */
-  keep(keys: readonly BackendKey[]): void {
-    const there = new Set(keys.map(keyText));
-    for (const facts of this.present.values()) if (!there.has(keyText(facts))) this.left(facts);
+  /** Others left while nobody heard of it. */
+  keep(mayBeThere: (key: BackendKey) => boolean): void {
+    for (const facts of this.present.values()) if (!mayBeThere(facts)) this.left(facts);
   }
 
   private tell(event: 'connected' | 'left', facts: HookFacts): void {

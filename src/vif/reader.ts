@@ -33,7 +33,10 @@ export async function listBackends(
 
 export type Ignored = 'no vif' | 'hidden';
 
-/** One guest's must not keep the others from being listed. Of a tree that is empty, as after xenstored's loss, xenstored says EACCES. */
+/**
+ * One guest's must not keep the others from being listed. Of a tree that is empty, as after xenstored's loss, a driver domain
+ * is told EACCES as well.
+ */
 async function listed(
   store: XenstoreClient,
   path: string,
@@ -88,3 +91,6 @@ async function unlessMissing<T, M>(answer: Promise<T>, missing: M): Promise<T | 
 }
 
 export const NO_RIGHT = 'dom0 keeps it from this domain: see xenstore-ls -p there, and xenstore-chmod';
+/** The same of all of them. */
+export const NO_ROOT =
+  'dom0 keeps it from this domain, or xenstored has lost its tree: see xenstore-ls -p there; a tree that is lost comes back with new domains only';

@@ -15,7 +15,7 @@ import {
 } from '../xenstore/paths.js';
 import { isFixedNode, isLiveNode } from './backend.js';
 import { dropLeftovers } from './leftovers.js';
-import { type Ignored, listBackends, NO_RIGHT } from './reader.js';
+import { type Ignored, listBackends, NO_RIGHT, NO_ROOT } from './reader.js';
 import { removeOldKernelErrors } from './removal.js';
 import { type Phase, Vif } from './vif.js';
 import type { VifIo } from './vif-io.js';
@@ -40,6 +40,8 @@ export class Reconciler {
   private readonly changedAt = new Map<number, number>();
   /** Paths that the log has already. */
   private readonly ignored = new Set<string>();
+  /** At the last scan: guests whose vifs may not be listed. */
+  private hidden: readonly string[] = [];
   private readonly waiting = new Set<Waiting>();
   /** Not looked up yet. */
   private readonly changedLinks = new Set<string | undefined>();
@@ -53,7 +55,13 @@ export class Reconciler {
    * periodic one takes few at a time: on the device requests queue, and a vif that leaves has only dom0's 10 s.
    */
   async scan(atOnce = Number.POSITIVE_INFINITY): Promise<void> {
-    const listed = (await listBackends(this.io.store, (path, why) => this.sayIgnored(path, why))).map(keyText);
+    const hidden: string[] = [];
+    const onIgnored = (path: string, why: Ignored) => {
+      if (why === 'hidden') hidden.push(path);
+      this.sayIgnored(path, why);
+    };
+    const listed = (await listBackends(this.io.store, onIgnored)).map(keyText);
+    this.hidden = hidden;
     await removeOldKernelErrors(this.io.store).catch((error) => {
       if (!(error instanceof XenstoreError)) throw error; // else the next scan tries again
     });
@@ -74,6 +82,12 @@ export class Reconciler {
       this.waiting.add({ text: keyText(key), such, resolve, reject });
       void this.loop.kick(keyText(key));
     });
+  }
+
+  /** It is there, or cannot be seen. */
+  mayBeThere(key: BackendKey): boolean {
+    const hidden = [BACKEND_ROOT, `${BACKEND_ROOT}/${key.domid}`];
+    return this.vifs.has(keyText(key)) || hidden.some((path) => this.hidden.includes(path));
   }
 
   get inDom0(): boolean {
@@ -219,7 +233,7 @@ export class Reconciler {
     this.ignored.add(path);
     this.io.log.warn(
       why === 'hidden'
-        ? `the vifs in ${printable(path)} cannot be seen and are left as they are: ${NO_RIGHT}`
+        ? `the vifs in ${printable(path)} cannot be seen and are left as they are: ${path === BACKEND_ROOT ? NO_ROOT : NO_RIGHT}`
         : `${printable(path)} is no vif and is left alone: ids are decimal numbers without leading zeros`,
     );
   }

@@ -105,7 +105,7 @@ interface Reader {
   receive: (bytes: Uint8Array) => void;
 }
 
-/** All reads into one buffer: by itself Node makes one of 64 KiB for each, 12 MB in a scan of 40 vifs. */
+/** All reads into one buffer: by itself Node makes one of 64 KiB for each. */
 function readInto(reader: Reader): OnReadOpts {
   return {
     buffer: new Uint8Array(READ_SIZE),

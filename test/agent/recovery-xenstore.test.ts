@@ -65,7 +65,8 @@ test('xenstored restarts before the same tree: nothing flaps, what came meanwhil
 });
 
 test('xenstored is replaced by one that knows nothing: what runs stays, guards too; and all is adopted when the tree is back', async () => {
-  const between = await working();
+  const { args, told } = hooks();
+  const between = await working(...args);
   const rules = guards();
   const path = join(scratch(), 'empty');
   const empty = new SimulatedStore();
@@ -80,6 +81,9 @@ test('xenstored is replaced by one that knows nothing: what runs stays, guards t
     );
     await sleep(300); // for what it takes for leftovers
     expect(guards()).toBe(rules);
+    const unseen =
+      'the vifs in "backend/vif" cannot be seen and are left as they are: dom0 keeps it from this domain, or xenstored has lost';
+    expect(saw(unseen, from)()).toBe(true);
     between.stop();
     await between.start(world.host.socketOf(NICDOM));
     await measured('the tree comes back: adopted', 2_000, () =>
@@ -87,6 +91,8 @@ test('xenstored is replaced by one that knows nothing: what runs stays, guards t
     );
   });
   expect(guards()).toBe(rules);
+  await sleep(300); // for a hook that must not run
+  expect(told()).toEqual([`connected vif5.0 ${MAC}`]);
 });
 
 /** A hook that writes down what it is told. */

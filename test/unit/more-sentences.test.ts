@@ -155,7 +155,7 @@ describe('nftables', () => {
     fakeNft('[ "$1" = -j ] && exit 1; exec sleep 30');
     await expect(guard()).rejects.toMatchObject({
       message: 'the vif cannot be guarded: nft has not done it',
-      hint: 'it did not end within 5 s',
+      hint: 'it did not end within 5 s; see what it waits for: time nft list ruleset',
     });
   }, 20_000);
 

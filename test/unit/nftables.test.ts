@@ -53,7 +53,7 @@ test('an nft that does not end is waited for once by all that share its run, and
       reason: {
         code: 'ENFTTIME',
         message: 'the vif cannot be guarded: nft has not done it',
-        hint: 'it did not end within 5 s',
+        hint: 'it did not end within 5 s; see what it waits for: time nft list ruleset',
       },
     });
   expect(await nftables.chainOf('vif99.0', 'now')).toBe('guard_99');

@@ -3,6 +3,7 @@
  * client `alpha` pings from its attachment on. A command in the driver domain takes a second, so much is done by one.
  */
 import { expect, test } from 'vitest';
+import { printMeasured } from '../support/measured.js';
 import {
   createClient,
   domidOf,
@@ -146,10 +147,15 @@ export function watchdogScenario(lab: () => Lab): void {
       systemctl daemon-reload; systemctl restart vifd`);
     await undisturbed(lab(), async () => {
       const out = await lab().mustNicdom(
-        `old=$(${MAIN_PID}); sleep 12; [ $old = $(${MAIN_PID}) ] || exit 9; kill -STOP $old; ${UNTIL_RESTARTED}`,
+        `old=$(${MAIN_PID}); sleep 12; [ $old = $(${MAIN_PID}) ] || exit 9; from=$(date +%s%3N); kill -STOP $old
+        ${UNTIL_RESTARTED}; echo "after $(($(date +%s%3N) - from))"`,
         120_000,
       );
       expectRestart(out);
+      printMeasured(
+        'stopped dead, with a limit of 5 s: systemd has started another',
+        Number(/after (\d+)/.exec(out)?.[1]),
+      );
     });
     expect((await lab().agentComplaints()).join('\n')).toMatch(/Failed with result 'watchdog'/);
     // A running one keeps the limit of its start.
