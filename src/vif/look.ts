@@ -1,6 +1,6 @@
 /** EDGE: looks at one vif, in xenstore and in the kernel; changes nothing. */
 import type { Config } from '../config/schema.js';
-import { AttachError, hasCode, NetlinkError, NodeError } from '../errors.js';
+import { AttachError, hasCode, NetlinkError, NodeError, XenstoreError } from '../errors.js';
 import type { LinkStatistics } from '../network/ip-link.js';
 import type { KernelNetwork } from '../network/kernel.js';
 import type { Link } from '../network/rtnetlink.js';
@@ -36,26 +36,32 @@ export async function lookAtVifs(io: LookIo): Promise<VifSeen[]> {
 /** Never rejects for what is wrong with the vif; only when xenstore itself fails. */
 export async function lookAtVif(key: BackendKey, io: LookIo): Promise<VifSeen> {
   const { store, config, around } = io;
-  const [nodes, kernelError, state, mtu] = await Promise.all([
-    readAllNodes(store, key),
+  const [[nodes, hidden], kernelError, state, mtu] = await Promise.all([
+    readAllNodes(store, key).then((read) => [read, undefined] as const, unreadable),
     readKernelError(store, key),
     readFrontendNode(store, key, 'state'),
     readFrontendNode(store, key, 'mtu'),
   ]);
-  const [live, liveFault] = attempt(() => parseLive(nodes));
-  const [backend, backendFault] = attempt(() => parseBackend(key, nodes));
+  const [live, liveFault] = attempt(() => nodes && parseLive(nodes));
+  const [backend, backendFault] = attempt(() => nodes && parseBackend(key, nodes));
   const [want, wantFault] = attempt(() => backend && resolveAttachment(backend, config));
   return {
     key,
     live,
     backend,
-    nodeFault: liveFault ?? backendFault ?? wantFault,
+    nodeFault: hidden ?? liveFault ?? backendFault ?? wantFault,
     kernelError,
     frontend: { state, mtu },
     want,
     around,
     ...(await lookAtKernel(key, want, io)),
   };
+}
+
+/** dom0 may hide one vif's nodes; the others are to be seen all the same. */
+function unreadable(error: unknown): [undefined, string] {
+  if (!(error instanceof XenstoreError && error.code === 'EACCES')) throw error;
+  return [undefined, error.message];
 }
 
 type KernelSide = Pick<

@@ -88,6 +88,21 @@ test("what is asked for is what the agent's configuration says, unless another i
   await rm(directory, { recursive: true });
 });
 
+test('a vif whose nodes dom0 hides is shown with its reason, and the others beside it', async () => {
+  await healthyGuest();
+  await world.host.createGuest(6, [{ bridge: 'br0', mac: '00:16:3e:01:02:04' }]);
+  await world.until(6, 0, 'state', '4');
+  await world.host.dom0.setPerms(`/local/domain/${NICDOM}/backend/vif/5/0`, ['n0']);
+  const { vifs } = await statusReport();
+  expect(vifs).toMatchObject([
+    { domid: 5, health: 'failed', problem: expect.stringMatching(/backend\/vif\/5\/0": EACCES \(dom0 keeps it from/) },
+    { domid: 6, health: 'connected' },
+  ]);
+  const explained = await vifd('explain', '5/0');
+  expect(explained.stdout).toMatch(/EACCES \(dom0 keeps it/);
+  expect(explained.exitCode).toBe(1);
+});
+
 test('a configuration that was spoiled under the running agent is told, and keeps nobody from the diagnosis', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'vifd-test-'));
   const file = join(directory, 'vifd.toml');
