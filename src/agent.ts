@@ -16,6 +16,7 @@ import { HostKernel } from './network/host-kernel.js';
 import { Programs } from './network/hotplug-script.js';
 import type { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
+import { HookRecord } from './service/hook-record.js';
 import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
 import { endOrphans } from './service/orphans.js';
@@ -63,7 +64,9 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const kernel = new HostKernel();
   const programs = new Programs();
   const dhcp = new DhcpServer(stateDirectory(), options.log);
-  const hooks = new Hooks(programs, options.log, () => hooksDirectory(options.config.current));
+  const { requestsDir: dir } = options;
+  const memory = dir === undefined ? undefined : new HookRecord(dir, options.log);
+  const hooks = new Hooks(programs, options.log, () => hooksDirectory(options.config.current), memory);
   let reconciler: Reconciler | undefined;
   let inUse: XenstoreClient | undefined;
   const vifs = new VifDirectory({ connect: async () => inUse, onEvent: () => own.onVif() });
@@ -87,7 +90,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   monitor.start();
   let requests: ScriptRequests | undefined;
   try {
-    await Promise.all([kernel.prepare(), loadNetback(options.log), endScripts(options)]);
+    await Promise.all([kernel.prepare(), loadNetback(options.log), endScripts(options), hooks.begin()]);
     const patience = sleep(OWN_NETWORK_MAX_MS, undefined, { ref: false });
     await Promise.race([own.start(), aborted(options.signal), patience]); // vifs need their bridges
     if (options.signal.aborted) return;

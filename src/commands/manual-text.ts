@@ -164,6 +164,7 @@ export const FILES: readonly Part[] = [
     "Socket of vifd run, for its user and root. A client writes one line: metrics is answered in Prometheus' text format, follow with the log from then on, as JSON lines from level debug up, whatever --log-level is. Eight clients at most; those that are silent for 2 s or read too slowly are dropped.",
   ],
   ['/run/vifd/requests, /run/vifd/reader', 'Where the script vif-vifd asks, and whom.'],
+  ['/run/vifd/hooks.json', 'The vifs of which hooks have heard, for the next vifd.'],
   [
     '/var/lib/vifd/dnsmasq.leases',
     'Who has which address, where dhcp is set; $STATE_DIRECTORY instead of /var/lib/vifd where systemd gives one. While dnsmasq runs its configuration, which vifd writes, is beside it.',

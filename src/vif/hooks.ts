@@ -4,13 +4,14 @@
  * INVARIANTS
  * - Those of one vif run one after the other, in the order of events and of their names.
  * - One that fails or hangs keeps none from running.
+ * - Whatever vifd's ends cut short: they hear of each vif that stays, and of the end of each that they have heard of.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { hasCode, printable } from '../errors.js';
 import type { Programs } from '../network/hotplug-script.js';
-import { type BackendKey, keyText } from '../xenstore/paths.js';
+import { type BackendKey, type KeyText, keyText } from '../xenstore/paths.js';
 import type { Attachment } from './attachment.js';
 import { kernelName, type VifBackend } from './backend.js';
 
@@ -37,21 +38,51 @@ export function factsOf(backend: VifBackend, want: Attachment | undefined, bridg
   return { vif, ...key, ifname: want?.ifname ?? vif, bridge, mac, ip: ip.join(' '), mode: want?.mode ?? '' };
 }
 
+/** What hooks have heard of, for the vifd that comes after this one. */
+export interface HookMemory {
+  /** Undefined: nobody has written one. */
+  read(): Promise<readonly HookFacts[] | undefined>;
+  write(facts: readonly HookFacts[]): Promise<void>;
+}
+
 export class Hooks {
   /** What was connected last in each place. It outlives the connection to xenstore, during which a vif may be replaced. */
-  private readonly present = new Map<string, HookFacts>();
+  private readonly present = new Map<KeyText, HookFacts>();
+  /** Of those, what hooks have heard to the end. */
+  private readonly told = new Map<KeyText, HookFacts>();
+  /** An earlier vifd has left what it told; of what is not in there nobody has heard. */
+  private inherits = false;
+  private isWritten = false;
+  private writing: Promise<void> = Promise.resolve();
   /** The last event of each vif that has not been told yet. */
   private readonly telling = new Map<string, Promise<void>>();
   constructor(
     private readonly programs: Programs,
     private readonly log: Logger,
     private readonly dir: () => string,
+    private readonly memory?: HookMemory,
   ) {}
+
+  /** Before the first vif: takes over what an earlier vifd has told. */
+  async begin(): Promise<void> {
+    if ((await this.list()).length === 0) return;
+    const facts = await this.memory?.read();
+    this.inherits = facts !== undefined;
+    for (const one of facts ?? []) {
+      this.present.set(keyText(one), one);
+      this.told.set(keyText(one), one);
+    }
+    await this.save(); // before the first vif, so that the next vifd inherits
+  }
 
   /** `fresh`: its status did not say so, but it may have been connected before, as a vif that had an error meanwhile. */
   connected(facts: HookFacts, fresh: boolean): void {
     const key = keyText(facts);
-    if (fresh && !this.present.has(key)) this.tell('connected', facts);
+    if (this.present.get(key)?.mac !== facts.mac) this.left(facts); // replaced while no vifd ran
+    if (!this.present.has(key)) {
+      if (fresh || this.inherits) this.tell('connected', facts);
+      else this.toldBefore(facts);
+    }
     this.present.set(key, facts);
   }
 
@@ -67,6 +98,12 @@ export class Hooks {
     for (const facts of this.present.values()) if (!mayBeThere(facts)) this.left(facts);
   }
 
+  /** By an earlier vifd that left no record. */
+  private toldBefore(facts: HookFacts): void {
+    this.told.set(keyText(facts), facts);
+    if (this.isWritten) void this.save();
+  }
+
   private tell(event: 'connected' | 'left', facts: HookFacts): void {
     const told = (this.telling.get(facts.vif) ?? Promise.resolve()).then(() => this.runAll(event, facts));
     this.telling.set(facts.vif, told);
@@ -75,8 +112,19 @@ export class Hooks {
     });
   }
 
-  private async runAll(event: string, facts: HookFacts): Promise<void> {
-    for (const name of await this.list()) await this.runOne(name, event, facts);
+  private async runAll(event: 'connected' | 'left', facts: HookFacts): Promise<void> {
+    const names = await this.list();
+    if (names.length > 0 && !this.isWritten) await this.save();
+    for (const name of names) if (!(await this.runOne(name, event, facts))) return;
+    if (event === 'connected') this.told.set(keyText(facts), facts);
+    else this.told.delete(keyText(facts));
+    if (this.isWritten) await this.save();
+  }
+
+  private save(): Promise<void> {
+    this.isWritten = true;
+    this.writing = this.writing.then(() => this.memory?.write([...this.told.values()]));
+    return this.writing;
   }
 
   private async list(): Promise<string[]> {
@@ -89,7 +137,8 @@ export class Hooks {
     }
   }
 
-  private async runOne(hook: string, event: string, facts: HookFacts): Promise<void> {
+  /** Resolves with whether it had its say: the end of vifd ends it as well. */
+  private async runOne(hook: string, event: string, facts: HookFacts): Promise<boolean> {
     const log = this.log.child({ domid: facts.domid, devid: facts.devid, ifname: facts.ifname });
     const name = `hook ${printable(hook)}`;
     const env = Object.fromEntries(
@@ -97,8 +146,13 @@ export class Hooks {
     );
     const program = { name, file: join(this.dir(), hook), args: [], env, timeoutMs: HOOK_MAX_MS };
     const { ended } = this.programs.run(program, (line) => log.info(`${facts.vif}: ${name}: ${line}`));
-    await ended.catch((error) => {
-      if (!hasCode(error, 'ECANCELED')) log.warn(`${facts.vif} ${event}: ${error.message}; ${error.hint}`);
-    });
+    return ended.then(
+      () => true,
+      (error) => {
+        if (hasCode(error, 'ECANCELED')) return false;
+        log.warn(`${facts.vif} ${event}: ${error.message}; ${error.hint}`);
+        return true;
+      },
+    );
   }
 }

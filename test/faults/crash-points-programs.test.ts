@@ -9,5 +9,5 @@ const stoppedAt = [/^\d+ start of \S*dnsmasq/];
 test.skipIf(noOvs !== undefined)(
   noOvs ?? 'struck after any effect with other programs it leaves what an undisturbed agent leaves',
   { timeout: 7_200_000 },
-  () => strikeSample({ cast: WITH_PROGRAMS, every: { SIGKILL: 8, SIGTERM: 12, child: 8 }, stoppedAt }),
+  () => strikeSample({ cast: WITH_PROGRAMS, every: { SIGKILL: 10, SIGTERM: 15, child: 9 }, stoppedAt }),
 );

@@ -194,7 +194,7 @@ export class CrashScenario {
     await vi.waitFor(() => this.cast.expectLastCalls(world, wasStruck), { timeout: TOLD_MS });
     await this.makeLeaving();
     await this.untilConnected();
-    if (wasStruck) await vi.waitFor(() => this.cast.expectFirstCalls(world, [7]), { timeout: TOLD_MS });
+    await vi.waitFor(() => this.cast.expectFirstCalls(world, [7]), { timeout: TOLD_MS });
   }
 }
 

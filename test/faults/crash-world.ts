@@ -135,6 +135,12 @@ export class CrashWorld {
     );
   }
 
+  /** The vifs of which hooks have heard, as vifd has written it down. */
+  recorded(): string[] {
+    const facts = JSON.parse(readFileSync(join(this.dir, 'run/hooks.json'), 'utf8')) as { vif: string }[];
+    return facts.map(({ vif }) => vif).sort();
+  }
+
   forgetCalls(): void {
     writeFileSync(join(this.dir, 'calls'), '');
   }
