@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { aborted } from './aborted.js';
 import { OwnNetwork } from './binding/own-network.js';
 import { VifDirectory } from './binding/vif-directory.js';
 import type { LiveConfig } from './config/live.js';
@@ -16,7 +17,7 @@ import { HostKernel } from './network/host-kernel.js';
 import { Programs } from './network/hotplug-script.js';
 import type { Kernel } from './network/kernel.js';
 import { LinkMonitor } from './network/link-monitor.js';
-import { HookRecord } from './service/hook-record.js';
+import { HookFile } from './service/hook-file.js';
 import type { Metrics } from './service/metrics.js';
 import type { VifNow } from './service/metrics-text.js';
 import { endOrphans } from './service/orphans.js';
@@ -37,8 +38,8 @@ export interface AgentOptions {
   readonly xenstore: string | undefined;
   readonly config: LiveConfig;
   readonly log: Logger;
-  /** Where vif scripts ask; undefined: nowhere, they do the work themselves. */
-  readonly requestsDir: string | undefined;
+  /** Where vif scripts ask, and where is kept what hooks have heard; undefined: nowhere, so scripts do the work themselves. */
+  readonly runDir: string | undefined;
   /** Ends the agent. */
   readonly signal: AbortSignal;
   readonly metrics: Metrics;
@@ -64,9 +65,9 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const kernel = new HostKernel();
   const programs = new Programs();
   const dhcp = new DhcpServer(stateDirectory(), options.log);
-  const { requestsDir: dir } = options;
-  const memory = dir === undefined ? undefined : new HookRecord(dir, options.log);
-  const hooks = new Hooks(programs, options.log, () => hooksDirectory(options.config.current), memory);
+  const { runDir } = options;
+  const record = runDir === undefined ? undefined : new HookFile(runDir, options.log);
+  const hooks = new Hooks(programs, options.log, () => hooksDirectory(options.config.current), record);
   let reconciler: Reconciler | undefined;
   let inUse: XenstoreClient | undefined;
   const vifs = new VifDirectory({ connect: async () => inUse, onEvent: () => own.onVif() });
@@ -90,7 +91,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   monitor.start();
   let requests: ScriptRequests | undefined;
   try {
-    await Promise.all([kernel.prepare(), loadNetback(options.log), endScripts(options), hooks.begin()]);
+    await Promise.all([kernel.prepare(), loadNetback(options.log), endPrograms(options, hooks)]);
     const patience = sleep(OWN_NETWORK_MAX_MS, undefined, { ref: false });
     await Promise.race([own.start(), aborted(options.signal), patience]); // vifs need their bridges
     if (options.signal.aborted) return;
@@ -117,7 +118,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
 }
 
 async function openRequests(
-  { requestsDir: dir, log }: AgentOptions,
+  { runDir: dir, log }: AgentOptions,
   reconciler: () => Reconciler | undefined,
 ): Promise<ScriptRequests | undefined> {
   if (dir === undefined) return undefined;
@@ -222,9 +223,7 @@ class Session implements Working {
     await this.watch();
     await this.reconciler.scan();
     if (this.over) throw new VifdError('ECANCELED', 'the session ended during its first scan'); // the list may be short
-    const mayBeThere = (key: BackendKey) => this.reconciler.mayBeThere(key);
-    this.tools.dhcp.keep(mayBeThere);
-    this.tools.hooks.keep(mayBeThere);
+    this.keep();
     const { connected, failed } = this.reconciler.counts();
     const ms = Math.round(performance.now() - startedAt);
     this.options.log.info(
@@ -241,6 +240,13 @@ class Session implements Working {
     this.heap.worked();
     this.announce();
     await this.options.service?.begin(this);
+  }
+
+  /** What has left while nobody heard of it, as of guests that dom0 had hidden. */
+  private keep(): void {
+    const mayBeThere = (key: BackendKey) => this.reconciler.mayBeThere(key);
+    this.tools.dhcp.keep(mayBeThere);
+    this.tools.hooks.keep(mayBeThere);
   }
 
   /** For dom0; nothing fails without it. */
@@ -289,6 +295,7 @@ class Session implements Working {
   private async scan(atOnce?: number): Promise<void> {
     try {
       await this.reconciler.scan(atOnce);
+      if (!this.over) this.keep();
       this.options.metrics.scanned();
     } catch (error) {
       if (!(error instanceof ConnectionError)) this.sayWhy(error);
@@ -309,27 +316,15 @@ const vifNow = ({ key, log, bridge, phase }: Vif): VifNow => ({
   health: phase === 'new' ? 'waiting' : phase,
 });
 
-/** Resolves when the signal comes; at once if it came while nobody listened. */
-export function aborted(signal: AbortSignal): Promise<undefined> {
-  const known = endings.get(signal);
-  if (known !== undefined) return known;
-  const ending = new Promise<undefined>((resolve) => {
-    if (signal.aborted) return resolve(undefined);
-    signal.addEventListener('abort', () => resolve(undefined), { once: true });
-  });
-  endings.set(signal, ending);
-  return ending;
-}
-
-/** Each session asks several times, and there may be many: one listener does for all. */
-const endings = new WeakMap<AbortSignal, Promise<undefined>>();
-
-/** Before the first look at a vif runs its script again. */
-async function endScripts({ config, log }: AgentOptions): Promise<void> {
-  if (config.current.scripts === undefined) return;
+/** Before the first look at a vif runs them again. */
+async function endPrograms({ config, log }: AgentOptions, hooks: Hooks): Promise<void> {
+  const wasCut = await hooks.begin();
+  if (config.current.scripts === undefined && !wasCut) return;
   const ended = await endOrphans();
   if (ended > 0)
-    log.warn(`${ended} scripts that a killed vifd had left running were killed; their vifs are looked at anew`);
+    log.warn(
+      `${ended} scripts or hooks that a killed vifd had left running were killed; their vifs are looked at anew`,
+    );
 }
 
 /** Without netback every vif stays in state 1, and dom0 gives up after 10 s. */

@@ -5,8 +5,10 @@
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** After the first change; a burst is over then, and a churn that never ends is swept as often. */
+/** After the last change: a vif that comes just then waits for it. */
 const AFTER_MS = 2_000;
+/** After the first one, where there is no end to them. */
+const LATEST_MS = 20_000;
 /** V8 gives nothing of that back while more than 1 kB a ms has been made for the last 5 s. */
 const QUIET_MS = 6_000;
 /** Since the last sweep; what the periodic scan leaves is mostly less. */
@@ -25,16 +27,29 @@ const COLLECT =
 export class HeapSweep {
   private timer: NodeJS.Timeout | undefined;
   private workedAt = Number.NEGATIVE_INFINITY;
+  private dueAt = 0;
   private settled = false;
   private leftBytes = 0;
 
   worked(): void {
     this.workedAt = performance.now();
     this.settled = false;
-    this.timer ??= setTimeout(() => this.sweep(), AFTER_MS).unref();
+    if (this.timer === undefined) this.dueAt = this.workedAt + LATEST_MS;
+    this.timer ??= this.sweepIn(AFTER_MS);
   }
 
-  /** Sweeps with a scan, where a timer would wake the agent. Twice: each time V8 gives back one half of what it makes new objects in. */
+  private sweepIn(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      const leftMs = Math.min(this.workedAt + AFTER_MS, this.dueAt) - performance.now();
+      if (leftMs > 0) this.timer = this.sweepIn(leftMs);
+      else this.sweep();
+    }, ms).unref();
+  }
+
+  /**
+   * Sweeps with a scan, where a timer would wake the agent. Twice: each time V8 gives back one half of what it makes new
+   * objects in.
+   */
   scanned(): void {
     if (performance.now() - this.workedAt < QUIET_MS) return;
     if (this.settled && getHeapStatistics().used_heap_size < this.leftBytes + GROWN_BYTES) return;

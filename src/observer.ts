@@ -2,7 +2,8 @@
  * `vifd run` where mode = "observe": this domain's own network and nothing else. It attaches no vif, and asks xenstore only for
  * when.vif, so it works beside whoever does attach them, as dom0's toolstack.
  */
-import { type AgentOptions, aborted } from './agent.js';
+import { aborted } from './aborted.js';
+import type { AgentOptions } from './agent.js';
 import { OwnNetwork } from './binding/own-network.js';
 import { VifDirectory } from './binding/vif-directory.js';
 import { HostKernel } from './network/host-kernel.js';

@@ -57,7 +57,7 @@ export async function run(options: RunOptions, version: string): Promise<void> {
       config,
       log,
       metrics,
-      requestsDir: dir,
+      runDir: dir,
       signal: abort.signal,
       service,
     });

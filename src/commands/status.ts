@@ -26,6 +26,8 @@ interface WholeStatus extends StatusReport {
   readonly mode: 'attach' | 'observe';
   /** Of [bridge] and [bind]. */
   readonly own: readonly OwnState[];
+  /** A sentence for those that may not be listed. */
+  readonly hidden: readonly string[];
 }
 
 type Store = XenstoreClient | ConnectionError;
@@ -61,13 +63,14 @@ async function look(connection: Store, kernel: HostKernel, { config: file }: Sta
   const { config, around } = io;
   const { mode } = config.agent;
   const isWithout = mode === 'observe' && connection instanceof ConnectionError;
-  const seen = isWithout ? [] : await lookAtVifs({ ...io, store: needStore(connection) });
+  const hidden: string[] = [];
+  const seen = isWithout ? [] : await lookAtVifs({ ...io, store: needStore(connection) }, (why) => hidden.push(why));
   const report = reportStatus(around.programs, seen);
   const own = await lookAtOwn(config, kernel, seen);
-  const isWhole = own.every(({ state }) => state !== 'incomplete');
-  if (mode === 'attach') return { ...report, mode, own, healthy: report.healthy && isWhole };
+  const isWhole = own.every(({ state }) => state !== 'incomplete') && hidden.length === 0;
+  if (mode === 'attach') return { ...report, mode, own, hidden, healthy: report.healthy && isWhole };
   const vifs = report.vifs.map((vif, i) => byOthers(seen[i] as VifSeen, vif));
-  return { ...report, mode, own, vifs, healthy: isWhole && vifs.every(({ health }) => health !== 'failed') };
+  return { ...report, mode, own, hidden, vifs, healthy: isWhole && vifs.every(({ health }) => health !== 'failed') };
 }
 
 /** The vifs as they are seen from here; of the agent what only it knows. */
@@ -94,7 +97,8 @@ async function askMetrics(): Promise<string> {
 function lines(report: WholeStatus, width: number): string[] {
   const [agents = '', ...vifs] = formatStatus(report, width);
   const first = report.mode === 'observe' ? wrap('', formatObservers(report.agents), width) : [agents];
-  return [...first, ...vifs, ...formatOwnStates(report.own, width)];
+  const hidden = report.hidden.flatMap((why) => wrap('', why, width));
+  return [...first, ...vifs, ...hidden, ...formatOwnStates(report.own, width)];
 }
 
 function print(report: WholeStatus, { json, watch }: StatusOptions): void {

@@ -40,6 +40,7 @@ export class DhcpServer {
   private readonly dnsmasq: Dnsmasq;
   private readonly said: Said;
   private prepared = false;
+  private isScanned = false;
   /** Those that the dnsmasq that runs listens on. */
   private listening = new Set<string>();
   private written = '';
@@ -71,10 +72,12 @@ export class DhcpServer {
     if (this.offers.delete(keyText(key))) this.loop.kickLater('dnsmasq', SETTLE_MS);
   }
 
-  /** Others left while nobody heard of it, and so may have all that an earlier vifd served. */
+  /** After a scan. Others left while nobody heard of it, and before the first so may have all that an earlier vifd served. */
   keep(mayBeThere: (key: BackendKey) => boolean): void {
-    for (const text of this.offers.keys()) if (!mayBeThere(parseKeyText(text))) this.offers.delete(text);
-    this.loop.kickLater('dnsmasq', SETTLE_MS);
+    const gone = [...this.offers.keys()].filter((text) => !mayBeThere(parseKeyText(text)));
+    for (const text of gone) this.offers.delete(text);
+    if (gone.length > 0 || !this.isScanned) this.loop.kickLater('dnsmasq', SETTLE_MS);
+    this.isScanned = true;
   }
 
   /** Leaves the leases. */

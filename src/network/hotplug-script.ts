@@ -11,6 +11,7 @@ import { realpath, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { killGroup } from '../child.js';
 import { AttachError, printable } from '../errors.js';
+import { identityOf } from '../processes.js';
 import { faultOnWay } from '../trusted-way.js';
 
 export interface Program {
@@ -58,12 +59,7 @@ export class Programs {
       await turn;
       const file = await checkFile(program);
       if (!wanted || this.stopped) throw ended(program);
-      child = spawn(file, program.args, {
-        cwd: '/',
-        detached: true,
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: environment(program),
-      });
+      child = spawnProgram(file, program);
       this.running.add(child);
       await finish(child, program, onLine)
         .catch((error) => {
@@ -96,9 +92,34 @@ export class Programs {
   }
 }
 
+function spawnProgram(file: string, program: Program): ChildProcess {
+  const { args, name } = program;
+  try {
+    return spawn(file, args, {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: environment(program),
+    });
+  } catch (error) {
+    throw cannotRun(name, error as NodeJS.ErrnoException);
+  }
+}
+
+function cannotRun(name: string, { code }: NodeJS.ErrnoException): AttachError {
+  const remedy =
+    code === 'ENOENT' || code === 'EACCES' || code === 'ENOEXEC'
+      ? `the interpreter in its first line must be there; ${LIMITS}`
+      : 'this domain lacks memory, processes or file descriptors: see free, ps and ulimit';
+  return new AttachError('ESCRIPTRUN', `${name} cannot be run (${code})`, remedy);
+}
+
+/** In a program's environment, as identityOf() has it: whose it is, should that be killed. */
+export const VIFD_PID = 'VIFD_PID';
+
 function environment({ env }: Program): NodeJS.ProcessEnv {
   const own = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
-  return { ...Object.fromEntries(own), ...env };
+  return { ...Object.fromEntries(own), [VIFD_PID]: identityOf(process.pid) ?? '', ...env };
 }
 
 /** The file behind all links. */
@@ -126,8 +147,10 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
   const { name, timeoutMs } = program;
   let lines = 0;
   let lastError = '';
-  const hear = (stream: Readable | null, mark: (line: string) => void) => {
-    if (stream === null) return;
+  const ending = endOf(child);
+  // Without a descriptor for them there are none, and the error is still to come.
+  const hear = (stream: Readable | null | undefined, mark: (line: string) => void) => {
+    if (!stream) return;
     hearLines(stream, (line) => {
       if (line.trim() !== '') mark(line.trim());
       if (++lines <= LINES_MAX) onLine(printable(line, LINE_MAX));
@@ -143,17 +166,14 @@ async function finish(child: ChildProcess, program: Program, onLine: (line: stri
     late = true;
     killGroup(child.pid);
   }, timeoutMs);
-  const end = await endOf(child).finally(() => clearTimeout(timer));
+  const end = await ending.finally(() => clearTimeout(timer));
   if (late)
     throw new AttachError(
       'ESCRIPTLIMIT',
       `${name} did not end within ${timeoutMs / 1000} s and was killed`,
       'see its output in the log, or give it a longer timeout',
     );
-  if (end.error !== undefined) {
-    const what = `${name} cannot be run (${end.error.code})`;
-    throw new AttachError('ESCRIPTRUN', what, `the interpreter in its first line must be there; ${LIMITS}`);
-  }
+  if (end.error !== undefined) throw cannotRun(name, end.error);
   if (end.code === 0) return;
   const status = end.signal === null ? `exit status ${end.code}` : `ended by ${end.signal}`;
   const why = lastError === '' ? status : printable(lastError, LINE_MAX).slice(1, -1);

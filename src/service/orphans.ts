@@ -1,10 +1,12 @@
 /**
- * EDGE: the scripts that a vifd before this one was running when it was killed. One that went on could put a vif online after
- * this vifd has told its script `offline`. Under systemd they end with vifd; where nobody does that, the next vifd does.
+ * EDGE: the scripts and hooks that a vifd before this one was running when it was killed. One that went on could put a vif
+ * online after this vifd has told its script `offline`. Under systemd they end with vifd; where nobody does that, the next vifd
+ * does.
  */
 import { killGroup } from '../child.js';
+import { VIFD_PID } from '../network/hotplug-script.js';
 import { isRunning, pids, readOf, sharesNetwork } from '../processes.js';
-import { SCRIPT_ARGS, VIFD_PID } from '../vif/script-call.js';
+import { SCRIPT_ARGS } from '../vif/script-call.js';
 
 /** Ends them with their process groups, which they lead; what a script has left behind for good leads its own. */
 export async function endOrphans(): Promise<number> {
@@ -13,17 +15,13 @@ export async function endOrphans(): Promise<number> {
 }
 
 async function isOrphan(pid: number): Promise<boolean> {
-  const argv = words(pid, 'cmdline');
-  if (
-    !argv
-      .slice(-2)
-      .join(' ')
-      .endsWith(`line ${SCRIPT_ARGS.join(' ')}`)
-  )
-    return false; // spares most processes the rest
+  if (!ARGUMENTS.test(words(pid, 'cmdline').slice(-2).join(' '))) return false; // spares most processes the rest
   const parent = words(pid, 'environ', ENVIRONMENT_MAX).find((word) => word.startsWith(`${VIFD_PID}=`));
   return parent !== undefined && !isRunning(parent.slice(VIFD_PID.length + 1)) && (await sharesNetwork(pid));
 }
+
+/** Of a script; of a hook. */
+const ARGUMENTS = new RegExp(`^((on|off)line ${SCRIPT_ARGS.join(' ')}|(connected|left) vif\\d+\\.\\d+)$`);
 
 /** It has all that vifd had, and then what vifd has added. */
 const ENVIRONMENT_MAX = 128 << 10;

@@ -32,6 +32,11 @@ export async function ensureRunDirectory(dir: string): Promise<void> {
   });
   const stats = await lstat(dir);
   refuseOther(dir, stats, 'VIFD_RUN_DIR');
+  if (stats.uid !== process.geteuid?.())
+    throw new VifdError(
+      'EINSECURE',
+      `${dir} belongs to user ${stats.uid}, not to the one that runs vifd: run vifd as that one, or name another in VIFD_RUN_DIR`,
+    );
   if (!isOurs(stats))
     throw new VifdError(
       'EINSECURE',

@@ -38,21 +38,29 @@ export function factsOf(backend: VifBackend, want: Attachment | undefined, bridg
   return { vif, ...key, ifname: want?.ifname ?? vif, bridge, mac, ip: ip.join(' '), mode: want?.mode ?? '' };
 }
 
-/** What hooks have heard of, for the vifd that comes after this one. */
-export interface HookMemory {
-  /** Undefined: nobody has written one. */
-  read(): Promise<readonly HookFacts[] | undefined>;
-  write(facts: readonly HookFacts[]): Promise<void>;
+/** What hooks have heard of, and what they were hearing when vifd ended. */
+export interface HookEntry extends HookFacts {
+  readonly telling?: HookEvent;
+}
+export type HookEvent = 'connected' | 'left';
+
+/** For the vifd that comes after this one. */
+export interface HookRecord {
+  /** Undefined: there is none. */
+  read(): Promise<readonly HookEntry[] | undefined>;
+  write(entries: readonly HookEntry[]): Promise<void>;
 }
 
 export class Hooks {
   /** What was connected last in each place. It outlives the connection to xenstore, during which a vif may be replaced. */
   private readonly present = new Map<KeyText, HookFacts>();
-  /** Of those, what hooks have heard to the end. */
-  private readonly told = new Map<KeyText, HookFacts>();
-  /** An earlier vifd has left what it told; of what is not in there nobody has heard. */
-  private inherits = false;
-  private isWritten = false;
+  /** As in the record. */
+  private readonly heard = new Map<KeyText, HookEntry>();
+  /** What an earlier vifd was telling when it ended. */
+  private readonly cut = new Map<KeyText, HookEvent>();
+  /** Of what is not in the record nobody has heard. */
+  private knowsAll = false;
+  private isRecorded = false;
   private writing: Promise<void> = Promise.resolve();
   /** The last event of each vif that has not been told yet. */
   private readonly telling = new Map<string, Promise<void>>();
@@ -60,29 +68,34 @@ export class Hooks {
     private readonly programs: Programs,
     private readonly log: Logger,
     private readonly dir: () => string,
-    private readonly memory?: HookMemory,
+    private readonly record?: HookRecord,
   ) {}
 
-  /** Before the first vif: takes over what an earlier vifd has told. */
-  async begin(): Promise<void> {
-    if ((await this.list()).length === 0) return;
-    const facts = await this.memory?.read();
-    this.inherits = facts !== undefined;
-    for (const one of facts ?? []) {
-      this.present.set(keyText(one), one);
-      this.told.set(keyText(one), one);
+  /** Before the first vif: takes over what an earlier vifd has told. Resolves with whether some of it was cut short. */
+  async begin(): Promise<boolean> {
+    const entries = await this.record?.read();
+    for (const { telling, ...facts } of entries ?? []) {
+      const key = keyText(facts);
+      this.present.set(key, facts);
+      this.heard.set(key, facts);
+      if (telling !== undefined) this.cut.set(key, telling);
     }
-    await this.save(); // before the first vif, so that the next vifd inherits
+    this.knowsAll = entries !== undefined;
+    this.isRecorded = this.knowsAll || ((await this.list()) ?? []).length > 0;
+    if (this.isRecorded && !this.knowsAll) await this.save(); // before the first vif: the next vifd knows all
+    return this.cut.size > 0;
   }
 
   /** `fresh`: its status did not say so, but it may have been connected before, as a vif that had an error meanwhile. */
   connected(facts: HookFacts, fresh: boolean): void {
     const key = keyText(facts);
-    if (this.present.get(key)?.mac !== facts.mac) this.left(facts); // replaced while no vifd ran
-    if (!this.present.has(key)) {
-      if (fresh || this.inherits) this.tell('connected', facts);
+    const cut = this.cut.get(key);
+    if (cut === 'left' || this.present.get(key)?.mac !== facts.mac) this.left(facts); // replaced while no vifd ran
+    if (!this.present.has(key) || cut === 'connected') {
+      if (fresh || this.knowsAll) this.tell('connected', facts);
       else this.toldBefore(facts);
     }
+    this.cut.delete(key);
     this.present.set(key, facts);
   }
 
@@ -90,21 +103,23 @@ export class Hooks {
   left({ domid, devid }: BackendKey): void {
     const key = keyText({ domid, devid });
     const facts = this.present.get(key);
+    this.cut.delete(key);
     if (this.present.delete(key) && facts !== undefined) this.tell('left', facts);
   }
 
-  /** Others left while nobody heard of it. */
+  /** After a scan. Others left while nobody heard of it; and what comes from now on no earlier vifd has told. */
   keep(mayBeThere: (key: BackendKey) => boolean): void {
     for (const facts of this.present.values()) if (!mayBeThere(facts)) this.left(facts);
+    this.knowsAll = true;
   }
 
   /** By an earlier vifd that left no record. */
   private toldBefore(facts: HookFacts): void {
-    this.told.set(keyText(facts), facts);
-    if (this.isWritten) void this.save();
+    this.heard.set(keyText(facts), facts);
+    if (this.isRecorded) void this.save();
   }
 
-  private tell(event: 'connected' | 'left', facts: HookFacts): void {
+  private tell(event: HookEvent, facts: HookFacts): void {
     const told = (this.telling.get(facts.vif) ?? Promise.resolve()).then(() => this.runAll(event, facts));
     this.telling.set(facts.vif, told);
     void told.finally(() => {
@@ -112,39 +127,46 @@ export class Hooks {
     });
   }
 
-  private async runAll(event: 'connected' | 'left', facts: HookFacts): Promise<void> {
+  private async runAll(event: HookEvent, facts: HookFacts): Promise<void> {
     const names = await this.list();
-    if (names.length > 0 && !this.isWritten) await this.save();
+    if (names === undefined) return;
+    const key = keyText(facts);
+    if (names.length > 0) {
+      this.isRecorded = true;
+      this.heard.set(key, { ...facts, telling: event });
+      await this.save();
+    }
     for (const name of names) if (!(await this.runOne(name, event, facts))) return;
-    if (event === 'connected') this.told.set(keyText(facts), facts);
-    else this.told.delete(keyText(facts));
-    if (this.isWritten) await this.save();
+    if (event === 'connected') this.heard.set(key, facts);
+    else this.heard.delete(key);
+    if (this.isRecorded) await this.save();
   }
 
   private save(): Promise<void> {
-    this.isWritten = true;
-    this.writing = this.writing.then(() => this.memory?.write([...this.told.values()]));
+    this.writing = this.writing.then(() => this.record?.write([...this.heard.values()]));
     return this.writing;
   }
 
-  private async list(): Promise<string[]> {
+  /** Undefined: they cannot be seen, as the log has it. */
+  private async list(): Promise<string[] | undefined> {
     try {
       return (await readdir(this.dir())).filter((name) => !/^\.|~$|\.(dpkg|ucf)-/.test(name)).sort();
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'ENOENT') this.log.warn(`hooks are not run: ${this.dir()} cannot be read (${code})`);
-      return [];
+      if (code === 'ENOENT') return [];
+      this.log.warn(`hooks are not run: ${this.dir()} cannot be read (${code})`);
+      return undefined;
     }
   }
 
   /** Resolves with whether it had its say: the end of vifd ends it as well. */
-  private async runOne(hook: string, event: string, facts: HookFacts): Promise<boolean> {
+  private async runOne(hook: string, event: HookEvent, facts: HookFacts): Promise<boolean> {
     const log = this.log.child({ domid: facts.domid, devid: facts.devid, ifname: facts.ifname });
     const name = `hook ${printable(hook)}`;
     const env = Object.fromEntries(
       Object.entries({ event, ...facts }).map(([key, value]) => [`VIFD_${key.toUpperCase()}`, String(value)]),
     );
-    const program = { name, file: join(this.dir(), hook), args: [], env, timeoutMs: HOOK_MAX_MS };
+    const program = { name, file: join(this.dir(), hook), args: [event, facts.vif], env, timeoutMs: HOOK_MAX_MS };
     const { ended } = this.programs.run(program, (line) => log.info(`${facts.vif}: ${name}: ${line}`));
     return ended.then(
       () => true,

@@ -12,7 +12,7 @@ import { explainFailure } from './failure.js';
 import { readFrontendNode } from './frontend.js';
 import { findLink, findPlace, guardedName, observePlace } from './observe.js';
 import { resolveAttachment } from './policy.js';
-import { listBackends, readAllNodes, readKernelError } from './reader.js';
+import { listBackends, readAllNodes, readKernelError, unlisted } from './reader.js';
 import type { Surroundings, VifSeen } from './seen.js';
 
 export interface LookIo {
@@ -25,9 +25,9 @@ export interface LookIo {
   readonly links: readonly Link[];
 }
 
-/** All vifs that have a directory, in the order of their numbers. */
-export async function lookAtVifs(io: LookIo): Promise<VifSeen[]> {
-  const keys = await listBackends(io.store);
+/** All vifs that have a directory, in the order of their numbers; `onHidden` gets a sentence for those that may not be listed. */
+export async function lookAtVifs(io: LookIo, onHidden: (why: string) => void = () => {}): Promise<VifSeen[]> {
+  const keys = await listBackends(io.store, (path, why) => why === 'hidden' && onHidden(unlisted(path)));
   keys.sort((a, b) => a.domid - b.domid || a.devid - b.devid);
   const seen = await Promise.all(keys.map((key) => lookAtVif(key, io)));
   return seen.filter(({ live }) => live === undefined || live.state !== undefined); // gone meanwhile

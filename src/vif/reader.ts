@@ -1,5 +1,5 @@
 /** EDGE: reads a vif's backend directory from xenstore into raw values. */
-import { hasCode, XenstoreError } from '../errors.js';
+import { hasCode, printable, XenstoreError } from '../errors.js';
 import type { XenstoreClient } from '../xenstore/client.js';
 import {
   BACKEND_ROOT,
@@ -90,7 +90,11 @@ async function unlessMissing<T, M>(answer: Promise<T>, missing: M): Promise<T | 
   });
 }
 
-export const NO_RIGHT = 'dom0 keeps it from this domain: see xenstore-ls -p there, and xenstore-chmod';
+/** What cannot be seen, and what to do. */
+export const unlisted = (path: string): string =>
+  `the vifs in ${printable(path)} cannot be seen and are left as they are: ${path === BACKEND_ROOT ? NO_ROOT : NO_RIGHT}`;
+
+const NO_RIGHT = 'dom0 keeps it from this domain: see xenstore-ls -p there, and xenstore-chmod';
 /** The same of all of them. */
-export const NO_ROOT =
+const NO_ROOT =
   'dom0 keeps it from this domain, or xenstored has lost its tree: see xenstore-ls -p there; a tree that is lost comes back with new domains only';

@@ -15,7 +15,7 @@ import {
 } from '../xenstore/paths.js';
 import { isFixedNode, isLiveNode } from './backend.js';
 import { dropLeftovers } from './leftovers.js';
-import { type Ignored, listBackends, NO_RIGHT, NO_ROOT } from './reader.js';
+import { type Ignored, listBackends, unlisted } from './reader.js';
 import { removeOldKernelErrors } from './removal.js';
 import { type Phase, Vif } from './vif.js';
 import type { VifIo } from './vif-io.js';
@@ -109,9 +109,10 @@ export class Reconciler {
     const vif = this.vifs.get(keyText(key));
     // Only vifd writes these two of a vif that is not connected.
     if (node.startsWith('hotplug-') && vif?.phase !== 'connected') return;
-    if (node === '' && vif?.hasRead) this.replace(vif);
+    // Such an event comes of changed permissions, too. Of a vif that was connected the status tells which it is.
+    if (node === '' && vif?.hasRead && vif.phase !== 'connected') this.replace(vif);
     else if (!isLiveNode(node)) vif?.dropBackend();
-    this.kick(keyText(key));
+    this.kick(keyText(key), node === '' ? 0 : vif?.settleMs);
   }
 
   /** `backend/vif/<domid>` comes with the first vif of a guest and goes with its last. */
@@ -168,12 +169,15 @@ export class Reconciler {
   private async run(text: KeyText): Promise<number> {
     const vif = this.vifs.get(text) ?? this.newVif(parseKeyText(text));
     this.vifs.set(text, vif);
+    const { drops } = vif;
     const next = await vif.look();
     if (next === 'forget') this.forget(text, vif);
     else if (next === 'replaced') this.succeed(vif);
     else if (next !== 'rest') this.loop.kickLater(text, next.againMs);
     const current = this.vifs.get(text);
-    if (current === undefined || current === vif) this.tell(text, current); // else the one that took its place will
+    // What was looked at may be another's; the next look, which is asked for, tells.
+    if ((current ?? vif) !== vif || vif.drops !== drops) return 0;
+    this.tell(text, current);
     return vif.settleMs;
   }
 
@@ -233,7 +237,7 @@ export class Reconciler {
     this.ignored.add(path);
     this.io.log.warn(
       why === 'hidden'
-        ? `the vifs in ${printable(path)} cannot be seen and are left as they are: ${path === BACKEND_ROOT ? NO_ROOT : NO_RIGHT}`
+        ? unlisted(path)
         : `${printable(path)} is no vif and is left alone: ids are decimal numbers without leading zeros`,
     );
   }

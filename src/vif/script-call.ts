@@ -8,8 +8,6 @@ import { scriptName } from './rules.js';
 
 /** Behind `online` or `offline`. */
 export const SCRIPT_ARGS = ['type_if=vif'];
-/** In a script's environment, as identityOf() has it: whose it is, should that be killed. */
-export const VIFD_PID = 'VIFD_PID';
 
 /** Whether the admin has allowed a file of this name to be run. */
 export const isAllowed = (name: string, { scripts = [] }: Config): boolean => scripts.some((one) => one.name === name);

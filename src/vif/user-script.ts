@@ -9,9 +9,7 @@
  */
 import { hasCode } from '../errors.js';
 import type { Programs, Run } from '../network/hotplug-script.js';
-import { identityOf } from '../processes.js';
 import { type Attachment, modeText, type ScriptCall, sameScript } from './attachment.js';
-import { VIFD_PID } from './script-call.js';
 import type { VifLog } from './vif-log.js';
 
 type Command = 'online' | 'offline';
@@ -99,8 +97,7 @@ export class UserScript {
   }
 
   private start(command: Command, { args, ...call }: ScriptCall): void {
-    const env = { ...call.env, [VIFD_PID]: identityOf(process.pid) ?? '' };
-    const program = { ...call, env, args: [command, ...args], place: call.env.XENBUS_PATH };
+    const program = { ...call, args: [command, ...args], place: call.env.XENBUS_PATH };
     const run = this.programs.run(program, (line) => this.log.info(`${call.name} ${command}: ${line}`));
     const current = { command, run, state: 'running' as 'running' | 'done' };
     this.current = current;

@@ -56,8 +56,8 @@ export class Vif {
   private retired = false;
   /** To be called when it is known what the vif needs. */
   private expected = () => {};
-  /** Counts the calls of dropBackend(): what was read before one must not be kept. */
-  private drops = 0;
+  /** Counts the calls of dropBackend(): what was read before one must not be kept, and a look that it came upon is not the last. */
+  drops = 0;
   /** Kept when `backend` is dropped: it says which interfaces concern this vif. */
   private want: Attachment | undefined;
   private inForce: Attachment | undefined;
@@ -309,7 +309,7 @@ export class Vif {
       this.log.failed(failure); // nothing is known to be wrong with the vif, and nobody would take the word
       return { againMs: this.patience.nextRetry() };
     }
-    this.dropBackend();
+    this.backend = undefined;
     this.settledMtu = undefined;
     this.enter('failed'); // before the word is written: its echo is none of a failed vif's concerns
     try {

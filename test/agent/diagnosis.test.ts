@@ -101,6 +101,14 @@ test('a vif whose nodes dom0 hides is shown with its reason, and the others besi
   const explained = await vifd('explain', '5/0');
   expect(explained.stdout).toMatch(/EACCES \(dom0 keeps it/);
   expect(explained.exitCode).toBe(1);
+
+  await world.host.dom0.setPerms(`/local/domain/${NICDOM}/backend/vif/5`, ['n0']);
+  const { stdout, exitCode } = await vifd('status');
+  expect(stdout).toMatch(/^6\/0 /m);
+  expect(stdout.replaceAll(/\s+/g, ' ')).toContain(
+    'the vifs in "backend/vif/5" cannot be seen and are left as they are: dom0 keeps it from this domain: see xenstore-ls -p',
+  );
+  expect(exitCode).toBe(1);
 });
 
 test('a configuration that was spoiled under the running agent is told, and keeps nobody from the diagnosis', async () => {

@@ -1,6 +1,6 @@
 /** Sentences that only this file's faults bring out, word for word. */
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -197,6 +197,15 @@ describe('where vif scripts ask', () => {
     chmodSync(dir, 0o755);
     expect(await refusal(dir)).toBe(
       `${PREFIX}${dir} is open to others; it must belong to the user that runs vifd: chmod 0700 ${dir}`,
+    );
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('one of another user', async () => {
+    const dir = scratch();
+    chmodSync(dir, 0o700);
+    chownSync(dir, 4711, 4711);
+    expect(await refusal(dir)).toBe(
+      `${PREFIX}${dir} belongs to user 4711, not to the one that runs vifd: run vifd as that one, or name another in VIFD_RUN_DIR`,
     );
   });
 

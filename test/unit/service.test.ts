@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { buildSync } from 'esbuild';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { aborted } from '../../src/agent.js';
+import { aborted } from '../../src/aborted.js';
 import { ConnectionError } from '../../src/errors.js';
 import { journalLine, withPriority } from '../../src/logger.js';
 import { Pidfile } from '../../src/service/pidfile.js';

@@ -84,6 +84,8 @@ export function flapScenario(lab: () => Lab): void {
       const connects = await lab().mustNicdom(`dmesg | grep -c 'vif${flapper}.0: Guest Rx ready'`);
       expect(Number(connects)).toBeGreaterThan(3);
       await untilPings(lab(), 'flapper', 2);
+      const anew = (await lab().guestLog('flapper')).match(/LAB bound anew/g) ?? [];
+      console.log(`flaps: ${connects.trim()} connects, then the guest's driver was bound anew ${anew.length} times`);
       await untilConnected(lab(), flapper, [0]);
       await xl(lab(), 'destroy flapper');
       expect(await storeVifs(lab(), flapper)).toEqual(new Map());
