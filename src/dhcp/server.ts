@@ -141,12 +141,13 @@ export class DhcpServer {
     if (this.prepared) return;
     await ensureStateDirectory(this.dir);
     await endLeftBehind(this.files, this.stopping.signal);
-    this.prepared = true;
+    this.prepared = !this.stopping.signal.aborted;
   }
 
   /** Nobody wants it. */
   private async rest(): Promise<void> {
-    if (!this.prepared) this.prepared = await endLeftBehind(this.files, this.stopping.signal);
+    if (!this.prepared)
+      this.prepared = (await endLeftBehind(this.files, this.stopping.signal)) && !this.stopping.signal.aborted;
     await this.dnsmasq.end();
     this.clean();
   }

@@ -1,8 +1,10 @@
 /** DHCP on vifs: a real dnsmasq, started by the agent, and real clients in the guests' namespaces. */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
+  copyFileSync,
   existsSync,
   mkdtempSync,
   readdirSync,
@@ -12,8 +14,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa, execaSync } from 'execa';
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { DhcpServer } from '../../src/dhcp/server.js';
 import { NICDOM } from '../../src/simulator/host.js';
 import { vethLinks } from '../../src/simulator/links.js';
 import { Namespace } from '../netns/guests.js';
@@ -263,6 +268,32 @@ describe('what ends and comes again', () => {
     await served();
     expect(existsSync(`/proc/${sleeper.pid}/stat`)).toBe(true);
     sleeper.kill();
+  });
+
+  test('one that an earlier vifd has left, and that does not end: a vifd that ends meanwhile leaves it to the next', async () => {
+    const own = mkdtempSync(join(tmpdir(), 'vifd-dnsmasq-'));
+    onTestFinished(() => rmSync(own, { recursive: true }));
+    chmodSync(own, 0o755);
+    copyFileSync('/bin/bash', join(own, 'dnsmasq'));
+    const endless = [
+      '-c',
+      "trap '' TERM; echo; while :; do read -rt 0.1 <> <(:); done",
+      `--conf-file=${own}/dnsmasq.conf`,
+    ];
+    const stubborn = execa(join(own, 'dnsmasq'), endless, { reject: false });
+    await once(stubborn.stdout, 'data');
+    writeFileSync(join(own, 'dnsmasq.pid'), `${stubborn.pid}\n`);
+    const serve = async (ms: number) => {
+      const server = new DhcpServer(own, pino({ enabled: false }));
+      server.keep(() => false); // nobody is to be served
+      await sleep(ms);
+      await server.stop();
+    };
+    await serve(200);
+    expect(existsSync(join(own, 'dnsmasq.pid'))).toBe(true);
+    await serve(2_500);
+    expect(existsSync(join(own, 'dnsmasq.pid'))).toBe(false);
+    expect(await stubborn).toMatchObject({ signal: 'SIGKILL' });
   });
 
   test('the last vif: dnsmasq goes with it, and comes with the next one', async () => {

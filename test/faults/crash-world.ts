@@ -10,6 +10,7 @@ import { onTestFinished } from 'vitest';
 import { NICDOM, SimulatedHost } from '../../src/simulator/host.js';
 import type { LinkFactory } from '../../src/simulator/links.js';
 import type { ToolstackOptions } from '../../src/simulator/toolstack.js';
+import type { HookEntry } from '../../src/vif/hooks.js';
 import { AgentProcess } from '../agent/agent-process.js';
 import { Namespace } from '../netns/guests.js';
 import type { Cast } from './casts.js';
@@ -135,10 +136,10 @@ export class CrashWorld {
     );
   }
 
-  /** The vifs of which hooks have heard, as vifd has written it down. */
+  /** The vifs of which hooks have heard to the end, as vifd has written it down. */
   recorded(): string[] {
-    const facts = JSON.parse(readFileSync(join(this.dir, 'run/hooks.json'), 'utf8')) as { vif: string }[];
-    return facts.map(({ vif }) => vif).sort();
+    const entries = JSON.parse(readFileSync(join(this.dir, 'run/hooks.json'), 'utf8')) as HookEntry[];
+    return entries.flatMap(({ vif, telling }) => (telling === undefined ? [vif] : [])).sort();
   }
 
   forgetCalls(): void {
