@@ -74,10 +74,11 @@ export class Hooks {
   /** Before the first vif: takes over what an earlier vifd has told. Resolves with whether some of it was cut short. */
   async begin(): Promise<boolean> {
     const entries = await this.record?.read();
-    for (const { telling, ...facts } of entries ?? []) {
+    for (const entry of entries ?? []) {
+      const { telling, ...facts } = entry;
       const key = keyText(facts);
       this.present.set(key, facts);
-      this.heard.set(key, facts);
+      this.heard.set(key, entry);
       if (telling !== undefined) this.cut.set(key, telling);
     }
     this.knowsAll = entries !== undefined;
