@@ -154,7 +154,7 @@ test('one that fails says why; one that hangs on offline keeps the directory no 
 });
 
 test('hooks are told of what has happened, in the order of their names, and delay nothing', async () => {
-  const note = `echo "$0 $(env | grep ^VIFD_ | grep -v -e RUN_DIR -e TEST | sort | tr '\\n' ' ')" >>${dir}/told`;
+  const note = `echo "$0 $(env | grep ^VIFD_ | grep -v -e RUN_DIR -e TEST -e VIFD_PID | sort | tr '\\n' ' ')" >>${dir}/told`;
   executable('hooks/10-slow', `sleep 1\n${note}`);
   executable('hooks/20-bad', 'exit 3');
   executable('hooks/30-other', note);
