@@ -323,7 +323,7 @@ async function endPrograms({ config, log }: AgentOptions, hooks: Hooks): Promise
   const ended = await endOrphans();
   if (ended > 0)
     log.warn(
-      `${ended} scripts or hooks that a killed vifd had left running were killed; their vifs are looked at anew`,
+      `scripts and hooks that a killed vifd had left running were killed (${ended}); they are run again where that is still due`,
     );
 }
 

@@ -221,9 +221,12 @@ export function program(version: string): Command {
       'show the main job here and now, without Xen: simulated dom0 and guests, real interfaces in a private namespace',
     )
     .option('--keep', 'instead of the story: one guest, until Ctrl-C, to look at and to try a configuration with')
-    .addOption(new Option('-c, --config <file>', 'its configuration').implies({ keep: true }))
+    .addOption(new Option('-c, --config <file>', 'its configuration; implies --keep').implies({ keep: true }))
     .addOption(
-      new Option('--vif <line...>', "the guest's vifs, each as a vif line: bridge=br_lan,ip=10.0.0.5").implies({
+      new Option(
+        '--vif <line...>',
+        "the guest's vifs, each as a vif line: bridge=br_lan,ip=10.0.0.5; implies --keep",
+      ).implies({
         keep: true,
       }),
     )

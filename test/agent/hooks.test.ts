@@ -191,7 +191,8 @@ test('a hook that a killed vifd has left running is ended before the next one ru
   await eventually(() => told().length === 1);
   await world.agent.saw(
     ({ msg }) =>
-      msg === '1 scripts or hooks that a killed vifd had left running were killed; their vifs are looked at anew',
+      msg ===
+      'scripts and hooks that a killed vifd had left running were killed (1); they are run again where that is still due',
   );
 });
 
