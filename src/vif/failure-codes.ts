@@ -51,7 +51,8 @@ export const FAILURE_CODES: Readonly<Record<string, Reason>> = {
   },
   ESCRIPTRUN: {
     means: 'a user script cannot be run',
-    remedy: "the interpreter in its first line must be there; the systemd unit's sandbox allows little",
+    remedy:
+      "the interpreter in its first line must be there; the systemd unit's sandbox allows little; memory, processes and file descriptors must be left",
   },
   ESCRIPTFAILED: {
     means: 'a user script failed; the sentence ends with the last line of its stderr',

@@ -155,7 +155,9 @@ export class Hooks {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT') return [];
-      this.log.warn(`hooks are not run: ${this.dir()} cannot be read (${code})`);
+      this.log.warn(
+        `hooks are not run: ${this.dir()} cannot be read (${code}); it must be a directory that vifd may read`,
+      );
       return undefined;
     }
   }

@@ -35,3 +35,22 @@ test.skipIf(process.getuid?.() !== 0)('what was cut short stands in the record u
   await vi.waitFor(() => expect(writes).toHaveLength(4));
   expect(writes.at(-1)).toEqual([facts, other]);
 });
+
+test('a hook directory that cannot be read: a sentence, and nothing counts as told', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'vifd-hooks-'));
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  const file = join(dir, 'hooks');
+  writeFileSync(file, '');
+  const said: string[] = [];
+  const log = pino({ level: 'warn' }, { write: (line: string) => void said.push(JSON.parse(line).msg) });
+  const writes: unknown[] = [];
+  const record = { read: async () => [], write: async (entries: readonly HookEntry[]) => void writes.push(entries) };
+  const hooks = new Hooks(new Programs(), log, () => file, record);
+  await hooks.begin();
+  const mac = '00:16:3e:00:00:01';
+  const facts = { vif: 'vif5.0', domid: 5, devid: 0, ifname: 'vif5.0', bridge: 'br0', mac, ip: '', mode: 'bridge' };
+  hooks.connected(facts, true);
+  const sentence = `hooks are not run: ${file} cannot be read (ENOTDIR); it must be a directory that vifd may read`;
+  await vi.waitFor(() => expect(said).toEqual([sentence]));
+  expect(writes).toEqual([]);
+});
